@@ -1,0 +1,192 @@
+"""Attribute bags: one request's attributes, and the record of what was looked at.
+
+A bag answers one question, ``get(name)``. Everything that reads attributes (compiled expressions,
+instance builders, the dispatcher) goes through it, so that a `TrackingBag` sees every look and a Check's
+answer can say exactly on what it depended.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from mixer.attributes.values import ABSENT, Absent, AttributeValue
+
+
+class AttributeBag(Protocol):
+    """The attributes of one request.
+
+    A string map is given as a ``Mapping``; its ``get(key, default)`` is how a key is looked up. Values are
+    never changed by a reader.
+    """
+
+    def get(self, name: str, /) -> AttributeValue | Absent:
+        """The value of an attribute, or `ABSENT`; counts as a look at it."""
+        ...
+
+    def peek(self, name: str, /) -> AttributeValue | Absent:
+        """Like ``get``, but the look is not recorded."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """Names of the attributes present, in no order; not recorded."""
+        ...
+
+
+class MappingBag:
+    """A bag over a plain mapping: tests, the command line, attributes that adapters generate."""
+
+    __slots__ = ("_values", "get")
+
+    def __init__(self, values: Mapping[str, AttributeValue]) -> None:
+        self._values = values
+        lookup = values.get
+
+        def get(name: str, /) -> AttributeValue | Absent:
+            return lookup(name, ABSENT)
+
+        self.get = get
+
+    def peek(self, name: str, /) -> AttributeValue | Absent:
+        """The value of an attribute, or `ABSENT`."""
+        return self._values.get(name, ABSENT)
+
+    def names(self) -> Iterable[str]:
+        """Names of the attributes present."""
+        return self._values.keys()
+
+
+class OverlayBag:
+    """A bag with generated attributes on top; those never hide what the caller sent.
+
+    Reads that the overlay answers are not passed down, hence not recorded by a `TrackingBag` below: the
+    generated value is a function of what the generator itself read.
+    Source: spec runtime 4.1.
+    """
+
+    __slots__ = ("_below", "_values")
+
+    def __init__(self, below: AttributeBag) -> None:
+        self._below = below
+        self._values: dict[str, AttributeValue] = {}
+
+    def get(self, name: str, /) -> AttributeValue | Absent:
+        """The generated value, or else the value below."""
+        value = self._values.get(name, ABSENT)
+        return self._below.get(name) if value is ABSENT else value
+
+    def peek(self, name: str, /) -> AttributeValue | Absent:
+        """Like ``get``, unrecorded."""
+        value = self._values.get(name, ABSENT)
+        return self._below.peek(name) if value is ABSENT else value
+
+    def names(self) -> Iterable[str]:
+        """Names of both layers, each once."""
+        return {*self._below.names(), *self._values}
+
+    def merge(self, values: Mapping[str, AttributeValue]) -> None:
+        """Add generated attributes, except those whose name is already visible."""
+        for name, value in values.items():
+            if self.peek(name) is ABSENT:
+                self._values[name] = value
+
+
+class Condition(enum.IntEnum):
+    """How an answer depended on an attribute. Source: ``ReferencedAttributes.Condition``."""
+
+    CONDITION_UNSPECIFIED = 0
+    ABSENCE = 1
+    EXACT = 2
+    REGEX = 3
+
+
+class Reference(NamedTuple):
+    """An attribute, or one key of a string map; ``key`` is empty for a whole attribute."""
+
+    name: str
+    key: str = ""
+
+
+class TrackingBag:
+    """A bag that records what is looked at.
+
+    Present attributes are EXACT, missing ones ABSENCE. A string map is recorded by the keys that are looked
+    up in it; reading the map as such records nothing until someone uses it as a whole (`whole_map`).
+    Source: spec language 6.1, spec runtime 4.11.
+    """
+
+    __slots__ = ("_below", "_maps", "referenced")
+
+    def __init__(self, below: AttributeBag) -> None:
+        self._below = below
+        self._maps: dict[str, TrackedMap] = {}
+        self.referenced: dict[Reference | tuple[str, str], Condition] = {}
+
+    def get(self, name: str, /) -> AttributeValue | Absent:
+        """The value of an attribute, or `ABSENT`; recorded."""
+        tracked = self._maps.get(name)
+        if tracked is not None:
+            return tracked
+        value = self._below.get(name)
+        if value is ABSENT:
+            self.referenced[name, ""] = Condition.ABSENCE
+        elif isinstance(value, Mapping):
+            value = self._maps[name] = TrackedMap(name, value, self.referenced)
+        else:
+            self.referenced[name, ""] = Condition.EXACT
+        return value
+
+    def peek(self, name: str, /) -> AttributeValue | Absent:
+        """Like ``get``, unrecorded; maps are given as they are."""
+        return self._below.peek(name)
+
+    def names(self) -> Iterable[str]:
+        """Names of the attributes present; not recorded."""
+        return self._below.names()
+
+
+class TrackedMap(Mapping[str, str]):
+    """A string attribute map that records the keys that are looked up, and its use as a whole."""
+
+    __slots__ = ("_referenced", "_values", "name")
+
+    def __init__(
+        self, name: str, values: Mapping[str, str], referenced: dict[Reference | tuple[str, str], Condition]
+    ) -> None:
+        self.name = name
+        self._values = values
+        self._referenced = referenced
+
+    def get(self, key: str, default: object = None, /) -> object:  # type: ignore[override]
+        """The value under a key; recorded as EXACT, or as ABSENCE when the default is given."""
+        value = self._values.get(key)
+        if value is None:
+            self._referenced[self.name, key] = Condition.ABSENCE
+            return default
+        self._referenced[self.name, key] = Condition.EXACT
+        return value
+
+    def __getitem__(self, key: str) -> str:
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def whole(self) -> Mapping[str, str]:
+        """The map itself, with the dependency on all of it recorded."""
+        self._referenced[self.name, ""] = Condition.EXACT
+        return self._values
+
+    def untracked(self) -> Mapping[str, str]:
+        """The map itself; nothing is recorded."""
+        return self._values
+
+    def __repr__(self) -> str:
+        return f"TrackedMap({self.name!r}, {dict(self._values)!r})"
