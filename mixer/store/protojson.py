@@ -1,0 +1,236 @@
+"""Specs and params as strict models that decode by protobuf's JSON rules.
+
+Both spellings of a field are accepted (``instanceName`` wins over ``instance_name``), unknown fields are
+errors, null is unset, maps and lists replace defaults whole, nested models merge over theirs.
+Source: spec runtime 1.2, spec adapters 1.2.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from mixer.attributes.values import Duration
+from mixer.store.problem import FieldError
+from mixer.store.resource import to_camel, to_snake
+
+
+class ProtoModel(BaseModel):
+    """Base of every spec and params model: strict, frozen, both spellings of field names.
+
+    Fields are declared in snake case; a field whose protobuf name is itself in camel case is declared
+    in snake case all the same and accepts both.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        populate_by_name=True,
+        alias_generator=to_camel,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, data: Any) -> Any:
+        if isinstance(data, BaseModel):
+            return data
+        if not isinstance(data, Mapping):
+            raise PydanticCustomError("mapping_expected", "expected a mapping, got {got}", {"got": describe(data)})
+        known = {field.alias or name: name for name, field in cls.model_fields.items()}
+        spec: dict[str, Any] = {}
+        for key, value in data.items():
+            alias = key if key in known else to_camel(str(key))
+            if value is None or (alias != key and alias in data and alias in known):
+                continue
+            spec[alias if alias in known else key] = value
+        return spec
+
+
+Model = TypeVar("Model", bound=ProtoModel)
+
+
+def decode(model: type[Model], data: object) -> tuple[Model | None, list[FieldError]]:
+    """Decode plain data (as YAML or JSON give it); every fault is reported, not only the first.
+
+    Returns:
+        The model and no faults, or None and at least one.
+    """
+    try:
+        return model.model_validate({} if data is None else data), []
+    except ValidationError as exc:
+        return None, [_field_error(model, error) for error in exc.errors(include_url=False)]
+
+
+def describe(value: object) -> str:
+    """A value's kind in the words of YAML; never the value of a long or secret text."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+
+
+_EXPECTED: Mapping[str, str] = {
+    "string_type": "a string (quote it)",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "tuple_type": "a list",
+}
+
+
+def _field_error(model: type[BaseModel], error: Any) -> FieldError:
+    path = tuple(part for part in error["loc"] if not (isinstance(part, str) and part.startswith("function-")))
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        owner = _model_at(model, path[:-1])
+        name = str(path[-1])
+        known = sorted({field.alias or n for n, field in owner.model_fields.items()} if owner else ())
+        close = difflib.get_close_matches(to_camel(name), known, n=1)
+        expected = f"{close[0]}" if close else f"one of {', '.join(known)}" if known else "no fields here"
+        return FieldError(path, f'unknown field "{name}" in {owner.__name__ if owner else model.__name__}', expected)
+    if kind == "missing":
+        return FieldError(path, "required field is missing")
+    if kind in _EXPECTED:
+        return FieldError(path, f"{describe(error['input'])} cannot be read here", _EXPECTED[kind])
+    ctx = error.get("ctx", {})
+    if kind == "value_error":
+        return FieldError(path, str(ctx.get("error", error["msg"])))
+    return FieldError(path, error["msg"], str(ctx.get("expected", "")) if kind == "proto_value" else "")
+
+
+def _model_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The model class that the data at ``path`` is decoded onto."""
+    current: Any = model
+    for part in path:
+        if isinstance(part, int) or not (isinstance(current, type) and issubclass(current, BaseModel)):
+            continue  # list positions and map keys do not change the class
+        field = next((f for n, f in current.model_fields.items() if part in (f.alias, n)), None)
+        if field is None:
+            return None
+        current = _model_in(field.annotation) or current
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for arg in getattr(annotation, "__args__", ()):
+        found = _model_in(arg)
+        if found is not None:
+            return found
+    return None
+
+
+def bad_value(message: str, expected: str) -> PydanticCustomError:
+    """The error for a field validator to raise: what is wrong, and what was expected."""
+    return PydanticCustomError("proto_value", "{message}", {"message": message, "expected": expected})
+
+
+def _duration(value: Any) -> Duration:
+    if isinstance(value, Duration):
+        return value
+    if isinstance(value, str):
+        try:
+            return Duration.parse(value)
+        except ValueError as exc:
+            raise bad_value(str(exc), 'a duration such as "1m30s", "300ms" or "0"') from None
+    raise bad_value(f"{describe(value)} is not a duration", 'a quoted duration such as "1m30s", "300ms" or "0"')
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        number = value
+        if isinstance(value, str):
+            try:
+                number = int(value, 10)
+            except ValueError:
+                raise bad_value(f"{value!r} is not a whole number", "a whole number") from None
+        elif isinstance(value, float) and value.is_integer():
+            number = int(value)
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise bad_value(f"{describe(value)} is not a whole number", "a whole number")
+        if not low <= number <= high:
+            raise bad_value(f"{number} is out of range", f"{low} to {high}")
+        return number
+
+    return parse
+
+
+def _double(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise bad_value(f"{describe(value)} is not a number", "a number")
+    try:
+        if isinstance(value, str) and value not in ("Infinity", "-Infinity", "NaN") and not _plain_number(value):
+            raise ValueError(value)
+        return float(value)
+    except (ValueError, OverflowError):
+        raise bad_value(f"{value!r} is not a number", "a number") from None
+
+
+def _plain_number(text: str) -> bool:
+    return bool(text) and text.strip() == text and "_" not in text and math.isfinite(float(text))
+
+
+DurationField = Annotated[Duration, BeforeValidator(_duration)]
+"""A quoted text in Go's duration grammar; a bare number is an error."""
+Int32 = Annotated[int, BeforeValidator(_integer(-(1 << 31), (1 << 31) - 1))]
+Int64 = Annotated[int, BeforeValidator(_integer(-(1 << 63), (1 << 63) - 1))]
+Uint32 = Annotated[int, BeforeValidator(_integer(0, (1 << 32) - 1))]
+Double = Annotated[float, BeforeValidator(_double)]
+
+
+class ProtoEnum(enum.IntEnum):
+    """Base of enums in specs: the exact name or the number. Use ``enum_field(Kind)`` as the annotation."""
+
+
+E = TypeVar("E", bound=ProtoEnum)
+
+
+def enum_field(kind: type[E]) -> Any:
+    """The annotation for a field of a protobuf enum: its exact value name, or its number."""
+
+    def parse(value: Any) -> E:
+        if isinstance(value, kind):
+            return value
+        if isinstance(value, str) and value in kind.__members__:
+            return kind[value]
+        if isinstance(value, int) and not isinstance(value, bool) and value in kind._value2member_map_:
+            return kind(value)
+        shown = f'"{value}"' if isinstance(value, str) else describe(value)
+        raise bad_value(f"unknown value {shown} for enum {kind.__name__}", f"one of {', '.join(kind.__members__)}")
+
+    return Annotated[kind, BeforeValidator(parse)]
+
+
+__all__ = [
+    "Double",
+    "DurationField",
+    "Int32",
+    "Int64",
+    "ProtoEnum",
+    "ProtoModel",
+    "Uint32",
+    "bad_value",
+    "decode",
+    "describe",
+    "enum_field",
+    "to_camel",
+    "to_snake",
+]
