@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, MutableMapping, Sequence
 from typing import Any
 
 import structlog
@@ -86,7 +86,7 @@ class RecordingEnv:
     def env(self, handler: str = "test.istio-system") -> Env:
         """The environment, as a handler of that name sees it."""
 
-        def keep(_: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+        def keep(_: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
             self.logged.append({**event, "log_level": method})
             raise structlog.DropEvent
 
