@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry
+from pydantic import ConfigDict
 
 from mixer.attributes import AttributeValue, Duration, Timestamp
 from mixer.store.problem import FieldError
@@ -206,7 +207,12 @@ class Env:
 
 
 class Params(ProtoModel):
-    """Base of the params models of adapters; see `mixer.store.protojson` for field types."""
+    """Base of the params models of adapters; see `mixer.store.protojson` for field types.
+
+    The string literal below a field is its description: what it does, its unit, what its default means.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, slots=True)

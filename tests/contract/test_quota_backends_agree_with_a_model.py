@@ -1,0 +1,215 @@
+"""What every rate limiting adapter promises, as laws over arbitrary histories of calls.
+
+A backend enters the suite by an entry in `BACKENDS`. Where backends may differ (how early units come back,
+whether they can be given back, what a repeat of a refusal gets), the entry says what it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from mixer.adapters.base import Handler, QuotaArgs, QuotaResult
+from mixer.adapters.memquota import INFO as MEMQUOTA
+from mixer.adapters.testing import FakeClock, RecordingEnv, build_handler
+from mixer.templates.quota import QuotaInstance
+
+LIMIT = 10
+WINDOW_S = 5
+KEYS = ("a", "b")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How to run an adapter with one quota ``q`` of LIMIT units in WINDOW_S seconds, and what it leaves open.
+
+    Attributes:
+        early_s: Units may come back that much before their time.
+        dedup_s: A repeat within this time gets the first answer.
+        releases: Negative amounts give units back.
+        repeats_refusals: The repeat of a refusal is refused without looking.
+    """
+
+    build: Callable[[RecordingEnv], Awaitable[Handler]]
+    early_s: float
+    dedup_s: float
+    releases: bool = True
+    repeats_refusals: bool = True
+
+
+def build_memquota(env: RecordingEnv) -> Awaitable[Handler]:
+    quota = {"name": "q", "maxAmount": LIMIT, "validDuration": f"{WINDOW_S}s"}
+    return build_handler(MEMQUOTA, {"quotas": [quota], "minDeduplicationDuration": "2s"}, env=env)
+
+
+BACKENDS = {"memquota": Backend(build_memquota, early_s=0.1, dedup_s=2)}
+
+
+@dataclass
+class Counter:
+    """The model of one counter: each charge that may still be out, as [time, units], oldest first."""
+
+    charges: list[list[float]] = field(default_factory=list)
+
+    def out(self, now: float, age_s: float) -> int:
+        """Units charged less than ``age_s`` ago."""
+        return int(sum(units for at, units in self.charges if at > now - age_s))
+
+    def give_back(self, units: int) -> None:
+        """The newest charges first."""
+        while units:
+            part = min(units, self.charges[-1][1])
+            self.charges[-1][1] -= part
+            units -= int(part)
+            if not self.charges[-1][1]:
+                self.charges.pop()
+
+
+class QuotaMachine(RuleBasedStateMachine):
+    """Calls in any order, at any time, on two counters."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self.backend = backend
+        self.runner = asyncio.Runner()
+        self.clock = FakeClock()
+        self.env = RecordingEnv(self.clock)
+        self.handler = self.runner.run(self._await(backend.build(self.env)))
+        self.counters = {key: Counter() for key in KEYS}
+        self.answered: list[tuple[float, str, QuotaArgs, int]] = []
+        self.ids = 0
+
+    @staticmethod
+    async def _await(value: Awaitable[Handler]) -> Handler:
+        return await value
+
+    def teardown(self) -> None:
+        self.runner.run(self.handler.aclose())
+        self.runner.run(self.env.aclose())
+        self.runner.close()
+
+    def call(self, key: str, args: QuotaArgs) -> QuotaResult:
+        async def run() -> QuotaResult:
+            answer = self.handler.handle_quota(QuotaInstance("q", {"source": key}), args)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return self.runner.run(run())
+
+    def new_args(self, amount: int, *, best_effort: bool = False) -> QuotaArgs:
+        self.ids += 1
+        return QuotaArgs(amount, best_effort, f"id-{self.ids}")
+
+    def available(self, key: str) -> tuple[int, int]:
+        """At least and at most as many units are there."""
+        counter, now = self.counters[key], self.clock.monotonic()
+        return LIMIT - counter.out(now, WINDOW_S), LIMIT - counter.out(now, WINDOW_S - self.backend.early_s)
+
+    @rule(seconds=st.one_of(st.integers(1, 70).map(lambda n: n / 10), st.floats(0.001, 7)))
+    def pass_time(self, seconds: float) -> None:
+        self.runner.run(self.clock.advance(seconds))
+
+    @rule(key=st.sampled_from(KEYS), amount=st.integers(1, LIMIT + 2), best_effort=st.booleans())
+    def take(self, key: str, amount: int, best_effort: bool) -> None:
+        """Best effort gets the smaller of what is asked and what is there; otherwise it is all or nothing."""
+        at_least, at_most = self.available(key)
+        args = self.new_args(amount, best_effort=best_effort)
+        granted = self.call(key, args).amount
+        if best_effort:
+            assert min(amount, at_least) <= granted <= min(amount, at_most)
+        elif granted:
+            assert granted == amount <= at_most
+        else:
+            assert amount > at_least
+        if granted:
+            self.counters[key].charges.append([self.clock.monotonic(), granted])
+        if granted or self.backend.repeats_refusals:
+            self.answered.append((self.clock.monotonic(), key, args, granted))
+
+    @precondition(lambda self: self.backend.releases)
+    @rule(key=st.sampled_from(KEYS), amount=st.integers(1, LIMIT + 2))
+    def give_back(self, key: str, amount: int) -> None:
+        """Units come back once, and none that were not out."""
+        at_least, at_most = self.available(key)
+        args = self.new_args(-amount)
+        released = self.call(key, args).amount
+        assert min(amount, LIMIT - at_most) <= released <= min(amount, LIMIT - at_least)
+        self.counters[key].give_back(released)
+        self.answered.append((self.clock.monotonic(), key, args, released))
+
+    @precondition(lambda self: self.answered)
+    @rule(pick=st.integers(0, 5))
+    def repeat(self, pick: int) -> None:
+        """A repeat gets the first answer and moves nothing."""
+        at, key, args, amount = self.answered[-1 - pick % len(self.answered)]
+        assume(self.clock.monotonic() - at < self.backend.dedup_s)
+        assert self.call(key, args).amount == amount
+
+    @rule(key=st.sampled_from(KEYS))
+    def ask_nothing(self, key: str) -> None:
+        assert self.call(key, self.new_args(0)).amount == 0
+
+    @invariant()
+    def grants_in_a_window_stay_within_the_limit(self) -> None:
+        for counter in self.counters.values():
+            assert counter.out(self.clock.monotonic(), WINDOW_S - self.backend.early_s) <= LIMIT
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return BACKENDS[request.param]
+
+
+@pytest.mark.slow
+def test_quota_backend_agrees_with_the_model(backend: Backend) -> None:
+    run_state_machine_as_test(
+        lambda: QuotaMachine(backend),
+        settings=settings(
+            max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+def run(backend: Backend, story: Callable[[Handler, FakeClock], Awaitable[None]]) -> None:
+    async def play() -> None:
+        env = RecordingEnv()
+        handler = await backend.build(env)
+        try:
+            await story(handler, env.clock)
+        finally:
+            await handler.aclose()
+            await env.aclose()
+
+    asyncio.run(play())
+
+
+async def amount(handler: Handler, units: int, dedup_id: str, *, best_effort: bool = False) -> int:
+    answer = handler.handle_quota(QuotaInstance("q", {}), QuotaArgs(units, best_effort, dedup_id))
+    return (await answer if inspect.isawaitable(answer) else answer).amount
+
+
+def test_quota_backend_grants_again_when_the_window_has_passed(backend: Backend) -> None:
+    async def story(handler: Handler, clock: FakeClock) -> None:
+        assert await amount(handler, LIMIT, "1") == LIMIT
+        assert await amount(handler, 1, "2") == 0
+        await clock.advance(WINDOW_S - backend.early_s - 0.001)
+        assert await amount(handler, 1, "3") == 0
+        await clock.advance(backend.early_s + 0.002)
+        assert await amount(handler, LIMIT, "4") == LIMIT
+
+    run(backend, story)
+
+
+def test_quota_backend_charges_a_retry_once(backend: Backend) -> None:
+    async def story(handler: Handler, clock: FakeClock) -> None:
+        assert await amount(handler, 4, "same") == 4
+        assert await amount(handler, 4, "same") == 4
+        assert await amount(handler, LIMIT, "other", best_effort=True) == LIMIT - 4
+
+    run(backend, story)
