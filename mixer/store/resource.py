@@ -27,14 +27,17 @@ class ResourceKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """The place of a document; ``document`` and ``line`` count from 0 and 1, line 0 means unknown."""
+    """A place in a file; ``document`` counts from 0, ``line`` and ``column`` from 1, 0 means unknown."""
 
     file: str
     document: int = 0
     line: int = 0
+    column: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else self.file
+        line = f":{self.line}" if self.line else ""
+        column = f":{self.column}" if self.line and self.column else ""
+        return f"{self.file}{line}{column}"
 
 
 NOWHERE: Final = Origin("")
@@ -45,7 +48,8 @@ NOWHERE: Final = Origin("")
 class Resource:
     """One configuration object, its spec not yet decoded.
 
-    Two resources are equal when their content is; where they stand does not matter.
+    Two resources are equal when their content is; where they stand does not matter. ``1``, ``1.0`` and
+    ``true`` are three different contents, though Python finds them equal.
     """
 
     key: ResourceKey
@@ -53,6 +57,13 @@ class Resource:
     annotations: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = field(default=NOWHERE, compare=False)
     lines: Mapping[Path, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Resource):
+            return NotImplemented
+        return self.key == other.key and self.annotations == other.annotations and _same_data(self.spec, other.spec)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def origin_of(self, path: Sequence[str | int]) -> Origin:
         """The place of a field, or of the nearest thing around it; both spellings of field names are tried."""
@@ -70,6 +81,16 @@ class Resource:
         for part in path:
             written += (next((s for s in _spellings(part) if (*written, s) in self.lines), part),)
         return written
+
+
+def _same_data(left: object, right: object) -> bool:
+    if left is right:
+        return True
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(_same_data(value, right[key]) for key, value in left.items())
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(_same_data, left, right))
+    return type(left) is type(right) and (left == right or (left != left and right != right))
 
 
 def _spellings(part: str | int) -> tuple[str | int, ...]:
