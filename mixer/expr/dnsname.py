@@ -89,7 +89,7 @@ def dns_name(text: str) -> str:
 
     Source: spec language 3.8.
     """
-    if _PLAIN.fullmatch(text) and _empty_labels_end(text.split(".")):
+    if _PLAIN.fullmatch(text) and text and not text.startswith(".") and ".." not in text:
         return text
     try:
         return _checked_name(text)
@@ -133,9 +133,9 @@ def _invalid_label(label: str) -> _InvalidNameError:
 def _checked_name(text: str) -> str:
     name = _nfc(text)
     encoded = name.split(".")
-    labels = []
+    labels: list[str] = []
     for index, label in enumerate(encoded):
-        if not label and not _empty_labels_end(encoded, index):
+        if not label and not _may_be_empty(encoded, index, decoded=encoded[:index] != labels):
             raise _invalid_label(name)
         checked = _checked_label(label)
         if label and not checked:
@@ -145,13 +145,13 @@ def _checked_name(text: str) -> str:
     return ".".join(labels)
 
 
-def _empty_labels_end(labels: Sequence[str], start: int = 0) -> bool:
-    """Whether the first empty label from ``start`` on, if any, is one of at most two that end the name."""
-    try:
-        first = labels.index("", start)
-    except ValueError:
-        return True
-    return first > 0 and first >= len(labels) - 2 and not any(labels[first:])
+def _may_be_empty(labels: Sequence[str], index: int, *, decoded: bool) -> bool:
+    """Whether the empty label at ``index`` is the one after a final dot.
+
+    By accident two final dots pass too, unless a label before them had to be decoded.
+    """
+    after = len(labels) - 1 - index
+    return index > 0 and (after == 0 or (after == 1 and not labels[-1] and not decoded))
 
 
 @functools.lru_cache(maxsize=2048)
@@ -200,9 +200,13 @@ def _checked_label(label: str) -> str:
     raw = label.encode("utf-8", "surrogatepass")
     if raw.startswith(b"-") or raw.endswith(b"-") or (len(raw) > 4 and raw[2:4] == b"--"):
         raise _invalid_label(label)
-    if not label.isascii() and (unicodedata.category(label[0]).startswith("M") or not _joiners_fit(label)):
+    if not label.isascii() and (_is_mark(label[0]) or not _joiners_fit(label)):
         raise _invalid_label(label)
     return label
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char).startswith("M") and _uts46(ord(char))[0] != "M"
 
 
 def _decoded_label(code: str) -> str:
@@ -223,7 +227,10 @@ def _decoded_label(code: str) -> str:
 
 
 def _joiners_fit(label: str) -> bool:
-    """ContextJ: a joiner stands after a virama; ZWNJ also between letters that would join."""
+    """ContextJ: a joiner stands after a virama; ZWNJ also after a letter that would join what follows.
+
+    Laxer than RFC 5892 in one point, as the original is: what follows ZWNJ need not be a joining letter.
+    """
     if _ZWNJ not in label and _ZWJ not in label:
         return True
     for index, char in enumerate(label):
@@ -231,9 +238,9 @@ def _joiners_fit(label: str) -> bool:
             continue
         if char == _ZWJ:
             return False
-        before = next((t for t in map(_joining_type, reversed(label[:index])) if t != "T"), "U")
-        after = next((t for t in map(_joining_type, label[index + 1 :]) if t != "T"), "U")
-        if before not in "LD" or after not in "RD":
+        before = next((t for t in map(_joining_type, reversed(label[:index])) if t != "T"), "")
+        after = next((t for t in map(_joining_type, label[index + 1 :]) if t != "T"), "")
+        if before not in ("L", "D") or after in ("L", ""):
             return False
     return True
 

@@ -17,7 +17,6 @@ from mixer.expr.goquote import quoted
 
 _BLANKS: Final = " \t"
 _ATOM: Final = re.compile(r"[^\x00-\x20\x7f()<>\[\]:;@\\,\"\ud800-\udfff]*+")
-_PHRASE_ATOM: Final = re.compile(r"[^\x00-\x20\x7f<>:\"\ud800-\udfff]*+")
 _QUOTED_RUN: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\\\"\ud800-\udfff]*+")
 _EMPTY_ENCODED_WORD: Final = re.compile(r"=\?[^?]+\?[bBqQ]\?\?=")
 
@@ -145,7 +144,10 @@ class _Parser:
         if self._at == len(self._text):
             raise _InvalidMailError("mail: no addr-spec")
         if self._peek('"'):
-            local = self._quoted_string()
+            try:
+                local = self._quoted_string()
+            except _InvalidMailError:
+                local = ""  # the original reports a broken one as an empty one
             if not local:
                 raise _InvalidMailError("mail: empty quoted string in addr-spec")
         else:
@@ -165,7 +167,7 @@ class _Parser:
             self._skip_blanks()
             start = self._at
             try:
-                words.append(self._quoted_string() if self._peek('"') else self._atom(_PHRASE_ATOM))
+                words.append(self._quoted_string() if self._peek('"') else _decoded(self._atom()))
             except _InvalidMailError as exc:
                 if not words:
                     raise _InvalidMailError(f"mail: missing word in phrase: {exc}") from None
@@ -173,7 +175,7 @@ class _Parser:
                 return " ".join(words)
 
     def _dot_atom(self) -> str:
-        atom = self._atom(_ATOM)
+        atom = self._atom()
         if atom.startswith("."):
             raise _InvalidMailError("mail: leading dot in atom")
         if ".." in atom:
@@ -182,8 +184,8 @@ class _Parser:
             raise _InvalidMailError("mail: trailing dot in atom")
         return atom
 
-    def _atom(self, allowed: re.Pattern[str]) -> str:
-        match = allowed.match(self._text, self._at)
+    def _atom(self) -> str:
+        match = _ATOM.match(self._text, self._at)
         atom = match[0] if match else ""
         end = self._at + len(atom)
         if "\ud800" <= self._text[end : end + 1] <= "\udfff":
@@ -220,7 +222,8 @@ class _Parser:
             raise _InvalidMailError(f"mail: bad character in quoted-string: {_quoted_rune(char)}")
 
     def _name_in_comment(self) -> str:
-        return " ".join(self._comment().replace("\t", " ").split(" ")).strip()
+        words = self._comment().replace("\t", " ").split(" ")
+        return " ".join(_decoded(word) for word in words if word)
 
     def _comment(self) -> str:
         """A parenthesised text, nested ones included, without its outer parentheses."""
@@ -259,6 +262,11 @@ class _Parser:
             return False
         self._at += 1
         return True
+
+
+def _decoded(word: str) -> str:
+    """Of RFC 2047 only this much matters: an encoded word can be empty, and names are only asked whether they are."""
+    return "" if _EMPTY_ENCODED_WORD.fullmatch(word) else word
 
 
 def _quoted_rune(char: str) -> str:

@@ -116,6 +116,8 @@ class _Uri:
             if self.userinfo is not None:
                 out += b":".join(_escape(part, _ESCAPED_IN_USER) for part in self.userinfo) + b"@"
             out += _escape(self.host, _ESCAPED_IN_HOST)
+            if not out and b":" in path.partition(b"/")[0]:
+                out += b"./"  # the colon came from an escape and must not end a scheme now
             out += path
         if self.query is not None:
             out += b"?" + self.query
