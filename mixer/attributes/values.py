@@ -150,8 +150,9 @@ class Timestamp(int):
         """Read RFC 3339 text (upper-case ``T`` and ``Z``, a zone, fractions kept to nanoseconds).
 
         Raises:
-            ValueError: The text is not of that form or names a day or time that does not exist.
-        Source: spec language 3.7.
+            ValueError: The text is not of that form, names a day or time that does not exist, or has a fraction
+                of more than nine digits after its leading zeros.
+        Source: spec language 3.7 and Appendix D.
         """
         match = _RFC3339.fullmatch(text)
         if match is None:
@@ -161,7 +162,10 @@ class Timestamp(int):
         days = 29 if month == 2 and leap else _MONTH_DAYS[month - 1] if 1 <= month <= 12 else 0
         if not 1 <= day <= days or hour > 23 or minute > 59 or second > 59:
             raise ValueError(f"{text!r} names a time that does not exist")
-        nanos = int((match[7] or "0")[:9].ljust(9, "0"))
+        fraction = match[7] or "0"
+        if len(fraction) > 9 and int(fraction) >= _SECOND:  # the original scales an integer, and only up to here
+            raise ValueError(f"{text!r} has a fraction of too many digits")
+        nanos = int(fraction[:9].ljust(9, "0"))
         zone = match[8]
         offset_s = 0 if zone == "Z" else (int(zone[1:3]) * 60 + int(zone[4:6])) * (-60 if zone[0] == "-" else 60)
         seconds = _days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset_s
@@ -292,12 +296,23 @@ def parse_ip(text: str) -> bytes:
     if "%" in text:
         raise ValueError(f"{text!r} is not an IP address")
     if ":" not in text:
-        parts = text.split(".")
-        # Leading zeros are decimal, as in the original's library, where Python refuses them.
-        if len(parts) == 4 and all(p.isascii() and p.isdigit() and len(p) <= 3 and int(p) <= 255 for p in parts):
-            return bytes(int(p) for p in parts)
-        raise ValueError(f"{text!r} is not an IP address")
-    return ipaddress.IPv6Address(text).packed
+        return _parse_ipv4(text)
+    head, _, tail = text.rpartition(":")
+    if "." in tail:
+        embedded = _parse_ipv4(tail).hex()
+        text = f"{head}:{embedded[:4]}:{embedded[4:]}"
+    return ipaddress.IPv6Address(_LEADING_ZEROS.sub("", text)).packed
+
+
+_LEADING_ZEROS: Final = re.compile(r"(?<![0-9A-Fa-f])0+(?=[0-9A-Fa-f])")
+
+
+def _parse_ipv4(text: str) -> bytes:
+    # Leading zeros are decimal, as in the original's library, where Python refuses them.
+    parts = text.split(".")
+    if len(parts) == 4 and all(p.isascii() and p.isdigit() and int(p) <= 255 for p in parts):
+        return bytes(int(p) for p in parts)
+    raise ValueError(f"{text!r} is not an IP address")
 
 
 def string_equals(left: object, right: object) -> bool:
