@@ -1,0 +1,324 @@
+"""Resources -> Snapshot: everything is decoded, resolved and compiled here, and nothing at request time.
+
+Building never fails. What is wrong is reported and left out, the rest runs; and where a resource was right
+before, its last good version goes on until it is right again or deleted.
+
+Source: spec runtime 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from mixer.adapters.base import AdapterInfo, InstanceInfo, Params
+from mixer.attributes import Vocabulary
+from mixer.rules.dynamic import NOT_SERVED, adapter_problems, template_problems
+from mixer.rules.names import GENERIC_KINDS, display_name, resolve
+from mixer.rules.resolve import Scope, resolve_rule
+from mixer.rules.routes import build_routes
+from mixer.rules.snapshot import HandlerConfig, Rule, Snapshot, empty_snapshot
+from mixer.rules.specs import (
+    AdapterSpec,
+    AttributeManifestSpec,
+    HandlerSpec,
+    InstanceSpec,
+    RuleSpec,
+    TemplateSpec,
+)
+from mixer.rules.vocabulary import build_vocabulary
+from mixer.store import FieldError, Problem, Resource, ResourceKey, StoreContents
+from mixer.store.protojson import ProtoModel, decode
+from mixer.templates import TEMPLATES, Template
+from mixer.templates.builder import CompiledInstance, compile_instance
+
+T = TypeVar("T")
+M = TypeVar("M", bound=ProtoModel)
+
+
+@dataclass(slots=True)
+class _Build:
+    """One run of the builder."""
+
+    resources: Mapping[ResourceKey, Resource]
+    problems: list[Problem]
+    stale: set[ResourceKey] = field(default_factory=set)
+    good: dict[ResourceKey, Resource] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+
+    def of_kind(self, *kinds: str) -> Iterator[Resource]:
+        return (resource for key, resource in self.resources.items() if key.kind in kinds)
+
+
+class SnapshotBuilder:
+    """Builds one snapshot after another and remembers the last good version of each resource."""
+
+    def __init__(
+        self,
+        adapters: Mapping[str, AdapterInfo],
+        *,
+        templates: Mapping[str, Template] = TEMPLATES,
+        default_namespace: str = "istio-system",
+    ) -> None:
+        self._adapters = adapters
+        self._templates = templates
+        self._default_namespace = default_namespace
+        self._good: Mapping[ResourceKey, Resource] = {}
+        self._revision = 0
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Every kind that means something here; resources of other kinds are passed over in silence."""
+        return frozenset({*GENERIC_KINDS, *self._templates, *self._adapters})
+
+    def build(self, contents: StoreContents) -> Snapshot:
+        """The snapshot of a store's contents; its ``problems`` include the store's own."""
+        known = {key: resource for key, resource in contents.resources.items() if key.kind in self.kinds}
+        run = _Build(MappingProxyType(known), list(contents.problems))
+        vocabulary = self._vocabulary(run)
+        self._dynamic(run)
+        handlers = self._handlers(run)
+        instances = self._instances(run, vocabulary)
+        rules = self._rules(run, Scope(vocabulary, handlers, instances, frozenset(run.broken)))
+        handlers, rules = self._route(run, handlers, rules)
+        self._good = run.good
+        self._revision += 1
+        counts: dict[str, int] = dict.fromkeys(GENERIC_KINDS, 0)
+        for key in known:
+            kind = "instance" if key.kind in self._templates else "handler" if key.kind in self._adapters else key.kind
+            counts[kind] += 1
+        return Snapshot(
+            self._revision,
+            vocabulary,
+            handlers,
+            instances,
+            rules,
+            build_routes(rules, self._default_namespace),
+            tuple(run.problems),
+            frozenset(run.stale),
+            counts,
+        )
+
+    # Each step tries a resource as it stands, then its last good version.
+
+    def _attempt(
+        self, run: _Build, resource: Resource, compile_: Callable[[Resource], tuple[T | None, list[Problem]]]
+    ) -> T | None:
+        result, problems = compile_(resource)
+        if result is not None and not problems:
+            run.good[resource.key] = resource
+            return result
+        run.problems += problems
+        former = self._good.get(resource.key)
+        if former is not None and former != resource:
+            kept, faults = compile_(former)
+            if kept is not None and not faults:
+                run.good[resource.key] = former
+                run.stale.add(resource.key)
+                return kept
+        if result is None:
+            run.broken.add(str(resource.key))
+        return result
+
+    def _vocabulary(self, run: _Build) -> Vocabulary:
+        manifests = []
+        for resource in run.of_kind("attributemanifest"):
+            pair = self._attempt(run, resource, lambda r: _paired(r, *_decode(r, AttributeManifestSpec)))
+            if pair is not None:
+                manifests.append(pair)
+        return build_vocabulary(manifests, self._templates.values(), run.problems)
+
+    def _dynamic(self, run: _Build) -> None:
+        templates = frozenset(str(resource.key) for resource in run.of_kind("template"))
+        for resource in run.of_kind("template"):
+            template, problems = _decode(resource, TemplateSpec)
+            run.problems += problems if template is None else template_problems(resource, template)
+        for resource in run.of_kind("adapter"):
+            adapter, problems = _decode(resource, AdapterSpec)
+            run.problems += problems if adapter is None else adapter_problems(resource, adapter, templates)
+
+    def _handlers(self, run: _Build) -> dict[str, HandlerConfig]:
+        known = frozenset(str(resource.key) for resource in run.of_kind("adapter"))
+        handlers = {}
+        for resource in run.of_kind("handler", *self._adapters):
+            handler = self._attempt(run, resource, lambda r: self._handler(r, known))
+            if handler is not None:
+                handlers[str(resource.key)] = handler
+        return handlers
+
+    def _handler(self, resource: Resource, adapters: frozenset[str]) -> tuple[HandlerConfig | None, list[Problem]]:
+        if resource.key.kind != "handler":
+            return self._handler_of(resource, self._adapters[resource.key.kind], resource.spec, ("spec",))
+        spec, problems = _decode(resource, HandlerSpec)
+        if spec is None:
+            return None, problems
+        if spec.compiled_adapter:
+            info = self._adapters.get(spec.compiled_adapter)
+            if info is None:
+                message = f"adapter '{spec.compiled_adapter}' not found"
+                expected = f"one of {', '.join(self._adapters)}"
+                return None, [Problem.of(resource, ("spec", "compiledAdapter"), message, expected=expected)]
+            return self._handler_of(resource, info, spec.params, ("spec", "params"))
+        if not spec.adapter:
+            message = "handler names no adapter"
+            return None, [Problem.of(resource, ("spec",), message, expected="compiledAdapter or adapter")]
+        if resolve(spec.adapter, "adapter", resource.key.namespace, adapters) is None:
+            message = f"adapter '{spec.adapter}' not found"
+            return None, [
+                Problem.of(resource, ("spec", "adapter"), message, expected="the name of an adapter resource")
+            ]
+        return None, [Problem.of(resource, ("spec", "adapter"), NOT_SERVED, expected="a compiledAdapter")]
+
+    def _handler_of(
+        self, resource: Resource, info: AdapterInfo, data: object, path: tuple[str, ...]
+    ) -> tuple[HandlerConfig | None, list[Problem]]:
+        params, faults = decode(info.params, data)
+        if not isinstance(params, Params):
+            return None, _problems(resource, faults, path)
+        faults = list(info.validate(params, ()))
+        if faults:
+            return None, _problems(resource, faults, path)
+        return HandlerConfig(resource.key, display_name(resource.key), info, params, resource), []
+
+    def _instances(self, run: _Build, vocabulary: Vocabulary) -> dict[str, CompiledInstance]:
+        templates = frozenset(str(resource.key) for resource in run.of_kind("template"))
+        instances = {}
+        for resource in run.of_kind("instance", *self._templates):
+            instance = self._attempt(run, resource, lambda r: self._instance(r, vocabulary, templates))
+            if instance is not None:
+                instances[str(resource.key)] = instance
+        return instances
+
+    def _instance(
+        self, resource: Resource, vocabulary: Vocabulary, templates: frozenset[str]
+    ) -> tuple[CompiledInstance | None, list[Problem]]:
+        key = resource.key
+        if key.kind != "instance":
+            found = compile_instance(str(key), key.name, self._templates[key.kind], resource.spec, {}, vocabulary)
+            return found[0], _problems(resource, found[1], ("spec",))
+        spec, problems = _decode(resource, InstanceSpec)
+        if spec is None:
+            return None, problems
+        if spec.compiled_template:
+            template = self._templates.get(spec.compiled_template)
+            if template is None:
+                expected = f"one of {', '.join(self._templates)}"
+                message = f"missing compiled template: '{spec.compiled_template}' not found"
+                return None, [Problem.of(resource, ("spec", "compiledTemplate"), message, expected=expected)]
+            bindings = spec.attribute_bindings
+            instance, faults = compile_instance(str(key), key.name, template, spec.params, bindings, vocabulary)
+            return instance, _problems(resource, faults, ("spec", "params"))
+        if not spec.template:
+            message = "missing compiled template"
+            return None, [Problem.of(resource, ("spec",), message, expected="compiledTemplate or template")]
+        if resolve(spec.template, "template", key.namespace, templates) is None:
+            message = f"template '{spec.template}' not found"
+            return None, [
+                Problem.of(resource, ("spec", "template"), message, expected="the name of a template resource")
+            ]
+        return None, [Problem.of(resource, ("spec", "template"), NOT_SERVED, expected="a compiledTemplate")]
+
+    def _rules(self, run: _Build, scope: Scope) -> tuple[Rule, ...]:
+        rules = []
+        for resource in run.of_kind("rule"):
+            rule = self._rule(run, resource, scope)
+            if rule is not None:
+                rules.append(rule)
+        # Within a namespace the order of declaration holds; it decides between several denials.
+        return tuple(
+            sorted(rules, key=lambda rule: (rule.key.namespace != self._default_namespace, rule.key.namespace))
+        )
+
+    def _rule(self, run: _Build, resource: Resource, scope: Scope) -> Rule | None:
+        """A rule's own faults call for its last good version; faults of what it refers to cost that part only."""
+        spec, problems = _decode(resource, RuleSpec)
+        rule, own_fault = None, True
+        if spec is not None:
+            rule, problems, own_fault = resolve_rule(resource, spec, scope)
+        run.problems += problems
+        if not own_fault:
+            run.good[resource.key] = resource
+            return rule
+        former = self._good.get(resource.key)
+        if former is not None and former != resource:
+            former_spec, _ = _decode(former, RuleSpec)
+            if former_spec is not None:
+                kept, _, faulty = resolve_rule(former, former_spec, scope)
+                if kept is not None and not faulty:
+                    run.good[resource.key] = former
+                    run.stale.add(resource.key)
+                    return kept
+        return rule
+
+    def _route(
+        self, run: _Build, handlers: Mapping[str, HandlerConfig], rules: tuple[Rule, ...]
+    ) -> tuple[dict[str, HandlerConfig], tuple[Rule, ...]]:
+        """Give each handler the instances routed to it, and leave out those that cannot take theirs."""
+        routed: dict[str, dict[str, CompiledInstance]] = {}
+        for rule in rules:
+            for action in rule.actions:
+                routed.setdefault(action.handler, {}).update({i.name: i for i in action.instances})
+        used: dict[str, HandlerConfig] = {}
+        for name, instances in routed.items():
+            config = self._with_instances(run, handlers[name], instances)
+            if config is not None:
+                used[name] = config
+        if len(used) == len(routed):
+            return used, rules
+        kept = []
+        for rule in rules:
+            actions = tuple(action for action in rule.actions if action.handler in used)
+            if actions or rule.header_operations:
+                kept.append(replace(rule, actions=actions))
+        return used, tuple(kept)
+
+    def _with_instances(
+        self, run: _Build, config: HandlerConfig, routed: Mapping[str, CompiledInstance]
+    ) -> HandlerConfig | None:
+        ordered = [routed[name] for name in sorted(routed)]
+        infos = tuple(InstanceInfo(i.name, i.template, i.types) for i in ordered)
+        path = ("spec", "params") if config.key.kind == "handler" else ("spec",)
+        faults = list(config.info.validate(config.params, infos))
+        if faults:
+            run.problems += _problems(config.resource, faults, path)
+            former = self._good.get(config.key)
+            kept = self._handler(former, frozenset())[0] if former is not None and former != config.resource else None
+            if kept is None or list(kept.info.validate(kept.params, infos)):
+                run.good.pop(config.key, None)
+                return None
+            run.good[config.key] = kept.resource
+            run.stale.add(config.key)
+            config = kept
+        # The raw spec stands for the params: a model's own text would hide a changed secret.
+        what = [config.info.name, config.resource.spec, [[i.name, i.fingerprint, repr(i.types)] for i in ordered]]
+        text = json.dumps(what, sort_keys=True, default=str)
+        return replace(
+            config, signature=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), instances=infos
+        )
+
+
+def _decode(resource: Resource, model: type[M]) -> tuple[M | None, list[Problem]]:
+    spec, faults = decode(model, resource.spec)
+    return spec, _problems(resource, faults, ("spec",))
+
+
+def _paired(
+    resource: Resource, spec: M | None, problems: list[Problem]
+) -> tuple[tuple[Resource, M] | None, list[Problem]]:
+    return (None if spec is None else (resource, spec)), problems
+
+
+def _problems(resource: Resource, faults: list[FieldError], path: tuple[str, ...]) -> list[Problem]:
+    def whole(fault: FieldError) -> tuple[Any, ...]:
+        if fault.path[:1] == ("attributeBindings",) and path == ("spec", "params"):
+            return ("spec", *fault.path)  # the uniform form writes bindings beside the params
+        return (*path, *fault.path)
+
+    return [Problem.of(resource, whole(fault), fault.message, expected=fault.expected) for fault in faults]
+
+
+__all__ = ["SnapshotBuilder", "empty_snapshot"]

@@ -1,0 +1,68 @@
+"""Out-of-process objects: `template` and `adapter` resources, checked as far as this version goes.
+
+Their descriptors are decoded and their references resolved, so that a fault is found where it is made. A
+handler or an instance that needs one cannot run yet and says so.
+Source: spec runtime 3.5.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.message import DecodeError
+
+from mixer.rules.names import resolve
+from mixer.rules.specs import AdapterSpec, TemplateSpec
+from mixer.store import Problem, Resource
+
+NOT_SERVED = "out-of-process adapters are not served by this version"
+
+
+def decode_descriptors(text: str) -> descriptor_pb2.FileDescriptorSet:
+    """The FileDescriptorSet of base64 text; line breaks are tolerated.
+
+    Raises:
+        ValueError: It is not base64, or not a descriptor set, or an empty one.
+    """
+    try:
+        data = base64.b64decode(re.sub(r"\s", "", text), validate=True)
+        found = descriptor_pb2.FileDescriptorSet.FromString(data)
+    except (binascii.Error, DecodeError) as exc:
+        raise ValueError(str(exc)) from exc
+    if not found.file:
+        raise ValueError("the descriptor set holds no file")
+    return found
+
+
+def template_problems(resource: Resource, spec: TemplateSpec) -> list[Problem]:
+    """What is wrong with a `template` resource."""
+    try:
+        decode_descriptors(spec.descriptor)
+    except ValueError as exc:
+        expected = "base64 of a serialized FileDescriptorSet with its imports"
+        return [Problem.of(resource, ("spec", "descriptor"), f"unable to parse descriptor: {exc}", expected=expected)]
+    return []
+
+
+def adapter_problems(resource: Resource, spec: AdapterSpec, templates: frozenset[str]) -> list[Problem]:
+    """What is wrong with an `adapter` resource; ``templates`` are the full names of all `template` resources."""
+    problems = []
+    if spec.config:
+        try:
+            files = decode_descriptors(spec.config).file
+            if not any(message.name == "Params" for file in files for message in file.message_type):
+                raise ValueError("no message is named Params")
+        except ValueError as exc:
+            message = f"unable to parse adapter configuration: {exc}"
+            expected = "base64 of a FileDescriptorSet that declares a message Params"
+            problems.append(Problem.of(resource, ("spec", "config"), message, expected=expected))
+    for index, reference in enumerate(spec.templates):
+        if resolve(reference, "template", resource.key.namespace, templates) is None:
+            message = f"unable to find template '{reference}'"
+            problems.append(
+                Problem.of(resource, ("spec", "templates", index), message, expected="the name of a template")
+            )
+    return problems

@@ -1,0 +1,297 @@
+"""The dispatcher: attributes in, handlers called, one answer out.
+
+A request pins one binding (snapshot and running handlers) for its whole life. In-process handlers answer
+inline; those that must wait are awaited together, each under a time-out. Whatever one rule, instance or
+handler does wrong costs that one only, and ends in an answer or a `DispatchError`, never in anything else.
+
+Source: spec runtime 4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from time import perf_counter
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from mixer.adapters.base import Code, QuotaArgs, QuotaResult, Status
+from mixer.attributes import AttributeBag, OverlayBag, TrackingBag
+from mixer.errors import AdapterError, BackendUnavailableError, EvalError, MixerError
+from mixer.rules.routes import request_namespace
+from mixer.runtime.binding import Binding, BoundRoute, Matches
+from mixer.runtime.headers import header_directive
+from mixer.runtime.metrics import RuntimeMetrics
+from mixer.runtime.results import (
+    DEFAULT_VALID_DURATION,
+    CheckOutcome,
+    DispatchError,
+    QuotaOutcome,
+    combine_checks,
+    combine_quotas,
+    direct_response,
+)
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.runtime.dispatcher")
+
+T = TypeVar("T")
+
+RECORDS_PER_TURN = 100
+"""A Report of more records than this lets other requests run in between."""
+
+
+class QuotaRequest(Protocol):
+    """How much of a quota a caller wants."""
+
+    @property
+    def amount(self) -> int:
+        """Units."""
+        ...
+
+    @property
+    def best_effort(self) -> bool:
+        """Whether less is welcome."""
+        ...
+
+
+class _Failure:
+    """A call that gave no answer, in the place where its answer would stand."""
+
+    __slots__ = ("code", "text")
+
+    def __init__(self, text: str, code: Code = Code.INTERNAL) -> None:
+        self.text, self.code = text, code
+
+
+class Dispatcher:
+    """Serves requests from whatever binding was published last."""
+
+    def __init__(self, binding: Binding, metrics: RuntimeMetrics, *, handler_timeout_s: float = 5.0) -> None:
+        self.binding = binding
+        self._metrics = metrics
+        self._timeout_s = handler_timeout_s
+
+    async def check(
+        self, bag: AttributeBag, quotas: Mapping[str, QuotaRequest] | None = None, dedup_id: str = ""
+    ) -> CheckOutcome:
+        """Decide on a request, and take from quotas if it may pass.
+
+        Raises:
+            DispatchError: A handler or an instance that the decision needs gave no answer.
+        """
+        binding = self.binding
+        with binding.pinned():
+            tracked = TrackingBag(bag)
+            visible = await self._preprocess(binding, tracked)
+            before_check = dict(tracked.referenced)
+            outcome = await self._precondition(binding, visible, tracked)
+            if not quotas or not outcome.result.status.ok:
+                return outcome
+            answers = {}
+            for name in sorted(quotas):
+                tracked.referenced.clear()
+                tracked.referenced.update(before_check)
+                result = await self._quota(binding, visible, name, quotas[name], dedup_id + name)
+                answers[name] = QuotaOutcome(result, dict(tracked.referenced))
+            return CheckOutcome(outcome.result, outcome.referenced, outcome.directive, answers)
+
+    async def report(self, records: Iterable[AttributeBag]) -> None:
+        """Deliver a batch of records: each handler gets all its instances of one template in one call.
+
+        Raises:
+            DispatchError: Some could not be delivered; everything else was.
+        """
+        binding = self.binding
+        errors: list[str] = []
+        batches: dict[tuple[int, str], tuple[BoundRoute, list[Any]]] = {}
+        with binding.pinned():
+            built = 0
+            for index, record in enumerate(records):
+                if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1:
+                    await asyncio.sleep(0)
+                try:
+                    bag = await self._preprocess(binding, record)
+                except DispatchError as exc:
+                    errors.append(str(exc))
+                    continue
+                routes = binding.routes(request_namespace(bag))
+                matches = Matches(routes, bag, self._match_failed)
+                for route in routes.reports:
+                    if not matches.selects(route):
+                        continue
+                    try:
+                        instance = route.build(bag)
+                    except Exception as exc:  # noqa: BLE001  one record must not cost its batch
+                        errors.append(self._not_built(route, exc))
+                        continue
+                    built += 1
+                    key = (id(route.live), route.instance.template.name)
+                    batch = batches.get(key)
+                    if batch is None:
+                        batches[key] = (route, [instance])
+                    else:
+                        batch[1].append(instance)
+            self._metrics.instances_per_request.observe(built)
+            calls = [(route, _reporting(route, instances)) for route, instances in batches.values()]
+            answers = await self._call_all(calls)
+        errors += (f"failed to report all values: {a.text}" for a in answers if isinstance(a, _Failure))
+        if errors:
+            raise DispatchError("", errors)
+
+    async def _preprocess(self, binding: Binding, bag: AttributeBag) -> AttributeBag:
+        """The bag with what attribute generators add; the very bag when there are none."""
+        routes = binding.routes(request_namespace(bag))
+        if not routes.generators:
+            return bag
+        errors: list[str] = []
+        matches = Matches(routes, bag, self._match_failed)
+        calls = self._prepare(routes.generators, matches, bag, errors, lambda route: route.handler.generate_attributes)
+        answers = await self._call_all(calls)
+        overlay = OverlayBag(bag)
+        for (route, _), answer in zip(calls, answers, strict=True):
+            if isinstance(answer, _Failure):
+                errors.append(answer.text)
+            elif route.bind is not None:
+                try:
+                    overlay.merge(route.bind(answer, bag))
+                except EvalError as exc:
+                    errors.append(f"attribute bindings of [{route.instance.name}]: {exc}")
+        if errors:
+            raise DispatchError("preprocessing attributes failed: ", errors)
+        return overlay
+
+    async def _precondition(self, binding: Binding, bag: AttributeBag, tracked: TrackingBag) -> CheckOutcome:
+        routes = binding.routes(request_namespace(bag))
+        matches = Matches(routes, bag, self._match_failed)
+        errors: list[str] = []
+        calls = self._prepare(routes.checks, matches, bag, errors, lambda route: route.handler.handle_check)
+        self._metrics.instances_per_request.observe(len(calls))
+        answers = await self._call_all(calls)
+        results = []
+        for (route, _), answer in zip(calls, answers, strict=True):
+            if isinstance(answer, _Failure):
+                errors.append(answer.text)
+            else:
+                results.append((route.name, answer))
+        if errors:
+            raise DispatchError("performing check operation failed: ", errors)
+        result, denial = combine_checks(results)
+        directive = None
+        if denial is None:
+            directive = header_directive(routes.directives, matches, bag)
+        elif denial.direct_response is not None:
+            directive = direct_response(denial, denial.direct_response)
+        return CheckOutcome(result, dict(tracked.referenced), directive)
+
+    async def _quota(
+        self, binding: Binding, bag: AttributeBag, name: str, request: QuotaRequest, dedup_id: str
+    ) -> QuotaResult:
+        """Ask every candidate that matches; with none, the whole amount is free for a minute."""
+        routes = binding.routes(request_namespace(bag))
+        candidates = routes.quotas.get(name.lower(), ())
+        if not candidates:
+            log.debug("quota_not_configured", quota=name)
+        args = QuotaArgs(request.amount, request.best_effort, dedup_id)
+        errors: list[str] = []
+        matches = Matches(routes, bag, self._match_failed)
+
+        def asking(route: BoundRoute) -> Callable[[Any], QuotaResult | Awaitable[QuotaResult]]:
+            return lambda instance: route.handler.handle_quota(instance, args)
+
+        calls = self._prepare(candidates, matches, bag, errors, asking)
+        answers = await self._call_all(calls)
+        failures = [_Failure(text) for text in errors] + [a for a in answers if isinstance(a, _Failure)]
+        if failures:
+            text = ", ".join(failure.text for failure in failures)
+            return QuotaResult(status=Status(failures[0].code, text))
+        if not answers:
+            return QuotaResult(request.amount, DEFAULT_VALID_DURATION)
+        return combine_quotas([(route.name, answer) for (route, _), answer in zip(calls, answers, strict=True)])
+
+    def _prepare(
+        self,
+        routes: Sequence[BoundRoute],
+        matches: Matches,
+        bag: AttributeBag,
+        errors: list[str],
+        method: Callable[[BoundRoute], Callable[[Any], T | Awaitable[T]]],
+    ) -> list[tuple[BoundRoute, Callable[[], T | Awaitable[T]]]]:
+        """The calls that the matching routes ask for, each (handler, instance) once."""
+        calls: list[tuple[BoundRoute, Callable[[], T | Awaitable[T]]]] = []
+        seen: set[tuple[str, str]] = set()
+        for route in routes:
+            if not matches.selects(route) or route.identity in seen:
+                continue
+            seen.add(route.identity)
+            try:
+                instance = route.build(bag)
+            except Exception as exc:  # noqa: BLE001  the sibling instances still run
+                errors.append(self._not_built(route, exc))
+                continue
+            calls.append((route, _applied(method(route), instance)))
+        return calls
+
+    async def _call_all(self, calls: Sequence[tuple[BoundRoute, Callable[[], T | Awaitable[T]]]]) -> list[T | _Failure]:
+        """Call handlers; answers in the order of the calls, a failure in place of an answer."""
+        answers: list[Any] = []
+        waiting: list[int] = []
+        for route, call in calls:
+            started = perf_counter()
+            try:
+                answer = call()
+            except Exception as exc:  # noqa: BLE001  a fault of one handler must not cost the others
+                answers.append(self._failed(route, exc, started))
+                continue
+            if isinstance(answer, Awaitable):
+                waiting.append(len(answers))
+                answer = self._wait(route, answer, started)
+            else:
+                route.served(perf_counter() - started)
+            answers.append(answer)
+        if len(waiting) == 1:
+            answers[waiting[0]] = await answers[waiting[0]]
+        elif waiting:
+            done = await asyncio.gather(*(answers[index] for index in waiting))
+            for index, answer in zip(waiting, done, strict=True):
+                answers[index] = answer
+        return answers
+
+    async def _wait(self, route: BoundRoute, answer: Awaitable[T], started: float) -> T | _Failure:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                result = await answer
+        except Exception as exc:  # noqa: BLE001  a fault of one handler must not cost the others
+            return self._failed(route, exc, started)
+        route.served(perf_counter() - started)
+        return result
+
+    def _failed(self, route: BoundRoute, exc: Exception, started: float) -> _Failure:
+        route.failed(perf_counter() - started)
+        if isinstance(exc, TimeoutError):
+            return _Failure(f"handler '{route.name}' gave no answer within {self._timeout_s:g}s", Code.UNAVAILABLE)
+        if isinstance(exc, BackendUnavailableError):
+            return _Failure(str(exc), Code.UNAVAILABLE)
+        if isinstance(exc, AdapterError):
+            return _Failure(str(exc))
+        log.error("handler_crashed", handler=route.name, exc_info=exc)
+        return _Failure(f"handler '{route.name}' crashed: {type(exc).__name__}: {exc}")
+
+    def _not_built(self, route: BoundRoute, exc: Exception) -> str:
+        self._metrics.instance_errors.labels(route.instance.name).inc()
+        if isinstance(exc, MixerError):
+            return str(exc)
+        log.error("instance_builder_crashed", instance=route.instance.name, exc_info=exc)
+        return f"evaluation failed at [{route.instance.name}]: '{type(exc).__name__}: {exc}'"
+
+    def _match_failed(self, exc: EvalError) -> None:
+        self._metrics.match_errors.inc()
+        log.debug("match_not_evaluated", error=str(exc))
+
+
+def _applied(method: Callable[[Any], T], instance: Any) -> Callable[[], T]:
+    return lambda: method(instance)
+
+
+def _reporting(route: BoundRoute, instances: Sequence[Any]) -> Callable[[], Awaitable[None] | None]:
+    return lambda: route.handler.handle_report(instances)
