@@ -35,15 +35,17 @@ async def changes(path: str, *, poll: bool, rescan_s: float) -> AsyncGenerator[b
     complained = False
     while True:
         root = _identity(path)
+        if root is None:
+            await asyncio.sleep(min(rescan_s, _AWAY_S))
+            continue
         try:
             watcher = _watcher(path, poll)
         except (OSError, WatchfilesRustInternalError) as exc:
-            away = _identity(path) is None
-            if not away and not complained:
+            if not complained and os.path.exists(path):
                 complained = True
                 _log.warning("file_notifications_unavailable", path=path, reason=str(exc), rescan_s=rescan_s)
-            yield not away and root is None
-            await asyncio.sleep(min(rescan_s, _AWAY_S) if away else rescan_s)
+            yield False
+            await asyncio.sleep(rescan_s)
             continue
         stop = threading.Event()
         try:
@@ -61,7 +63,7 @@ async def changes(path: str, *, poll: bool, rescan_s: float) -> AsyncGenerator[b
 def _watcher(path: str, poll: bool) -> RustNotify:
     """A watcher of a folder and all below it, or of the folder that holds a single file."""
     is_folder = os.path.isdir(path)
-    target = path if is_folder or not os.path.exists(path) else os.path.dirname(path) or "."
+    target = path if is_folder else os.path.dirname(path) or "."
     return RustNotify([target], False, poll, _POLL_MS, is_folder, True)
 
 

@@ -316,7 +316,7 @@ def _expand(node: _Node, path: Path, lines: dict[Path, int]) -> Any:
 _HINTS: Final[Mapping[str, str]] = {
     "mapping values are not allowed": 'quotes around a value that holds ": "',
     "cannot start any token": "quotes around a value that starts with this character",
-    "did not find expected key": "single quotes around the whole value, or other indentation",
+    "did not find expected key": "the indentation of the keys around it",
     "did not find expected '-' indicator": "each item of a list at the same indentation",
     "did not find expected comment or line break": "single quotes around the whole value",
     "could not find expected ':'": '"key: value", or quotes around a value of several lines',
@@ -336,6 +336,8 @@ def _syntax_fault(exc: yaml.YAMLError, text: str, first_line: int) -> Fault:
         if row.strip():
             message += f', near "{_short(row.strip())}"'
         expected = next((hint for sign, hint in _HINTS.items() if sign in message), "")
+        if "did not find expected key" in message and row[: mark.column].count('"') > 1:
+            expected = "single quotes around the whole value"  # the usual slip: value: "a" || b
         if row[: mark.column + 1].rstrip(" ").endswith("\t") or row[: len(row) - len(row.lstrip())].count("\t"):
             expected = "blanks instead of tabs"
         return Fault(message, first_line + mark.line, mark.column + 1, expected)
