@@ -1,0 +1,75 @@
+"""Compiled expressions: parsed, checked, turned into one Python function, and remembered.
+
+Source: spec language 4.1.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mixer.attributes import AttributeBag, AttributeValue, ValueType, Vocabulary
+from mixer.errors import ExprError
+from mixer.expr.codegen import CodeBuilder
+from mixer.expr.parse import parse
+from mixer.expr.tree import Node, attribute_names
+from mixer.expr.typecheck import typecheck
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An expression ready to run: stateless, to be shared by everyone who wants its value.
+
+    ``evaluate`` gives the value for one bag. It raises EvalError only, and records in the bag what it looked at;
+    a STRING_MAP is the very object that the bag gave, and reading it as a whole is the caller's to record.
+    """
+
+    source: str
+    type: ValueType
+    attributes: frozenset[str]
+    """Every attribute that any evaluation can read."""
+    node: Node
+    evaluate: Callable[[AttributeBag], AttributeValue]
+
+
+def compile_expr(source: str, vocabulary: Vocabulary) -> Program:
+    """Compile an expression; results are remembered by source and vocabulary, since reloads repeat them.
+
+    Raises:
+        ExprSyntaxError: It does not parse.
+        ExprTypeError: It makes no sense with this vocabulary.
+    """
+    return _compile(source, _Known(vocabulary))
+
+
+class _Known:
+    """A vocabulary as part of a cache key."""
+
+    __slots__ = ("vocabulary",)
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+
+    def __hash__(self) -> int:
+        return hash(self.vocabulary.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Known) and self.vocabulary.fingerprint == other.vocabulary.fingerprint
+
+
+@functools.lru_cache(maxsize=4096)
+def _compile(source: str, known: _Known) -> Program:
+    vocabulary = known.vocabulary
+    node = parse(source)
+    kind = typecheck(node, vocabulary, source=source)
+    builder = CodeBuilder(vocabulary)
+    names = attribute_names(node)
+    body = [f"return {builder.expression(node)}"]
+    if names:
+        body.insert(0, "get = bag.get")
+    try:
+        evaluate = builder.function("evaluate", ["bag"], body)
+    except ExprError as fault:
+        raise type(fault)(fault.message, source=source, offset=0) from fault
+    return Program(source, kind, names, node, evaluate)
