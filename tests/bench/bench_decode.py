@@ -1,6 +1,6 @@
 """Time per record of decoding a Report.
 
-    python tests/bench/bench_decode.py [--records 100] [--seconds 2]
+    python -m tests.bench.bench_decode [--records 100] [--seconds 2]
 
 Each line is the best of several rounds, in microseconds for one record of a batch with a shared dictionary.
 """

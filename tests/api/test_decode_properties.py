@@ -1,0 +1,205 @@
+"""Decoding against a slow, obvious model, and against garbage."""
+
+from __future__ import annotations
+
+import contextlib
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixer.api import decode
+from mixer.api.careful import decode_carefully
+from mixer.api.decode import WireBag, decode_check, decode_report, decode_report_bytes, parse_check
+from mixer.api.messages import CheckRequest, CompressedAttributes, ReportRequest, StringMap, WireDuration, WireTimestamp
+from mixer.api.words import GLOBAL_WORDS
+from mixer.attributes import ABSENT, Duration, Timestamp
+from mixer.errors import WireError
+
+# Few indices, most of them near an edge, so that names meet and faults are common but not the rule.
+own = st.sampled_from([-1, -2, -3])
+near = st.sampled_from([0, 1, 2, 3])
+indices = st.one_of(own, near, own, near, st.sampled_from([-4, 5, 221, 222, 224, 225, -(1 << 31), (1 << 31) - 1]))
+words = st.lists(st.sampled_from(["source.ip", "source.name", "a", "b", ""]), max_size=3)
+scalars = st.integers(-5, 5)
+
+
+@st.composite
+def messages(draw: st.DrawFn, index: st.SearchStrategy[int] = indices) -> CompressedAttributes:
+    def field(value: st.SearchStrategy[Any]) -> dict[int, Any]:
+        return draw(st.dictionaries(index, value, max_size=2))
+
+    return CompressedAttributes(
+        words=draw(words),
+        strings=field(index),
+        int64s=field(scalars),
+        doubles=field(scalars.map(float)),
+        bools=field(st.booleans()),
+        timestamps=field(scalars.map(lambda s: WireTimestamp(seconds=s))),
+        durations=field(scalars.map(lambda s: WireDuration(seconds=s))),
+        bytes=field(st.binary(max_size=2)),
+        string_maps=field(st.dictionaries(index, index, max_size=2).map(lambda e: StringMap(entries=e))),
+    )
+
+
+requests = st.builds(
+    ReportRequest,
+    attributes=st.lists(messages(), max_size=3),
+    default_words=words,
+    global_word_count=st.sampled_from([0, 222, 225]),
+    repeated_attributes_semantics=st.sampled_from([0, 0, 1, 2]),
+)
+
+_MISSING = object()
+
+
+class Model:
+    """A record as the rules read: one name at a time, one index at a time."""
+
+    def __init__(self, message: CompressedAttributes, own_words: list[str], limit: int) -> None:
+        self.message, self.words, self.limit = message, own_words, limit
+
+    def word(self, index: int) -> str | None:
+        if index < 0:
+            return self.words[-index - 1]
+        return GLOBAL_WORDS[index] if index < 222 else None
+
+    def is_sound(self) -> bool:
+        m = self.message
+        used = [*m.strings, *m.strings.values(), *m.int64s, *m.doubles, *m.bools]
+        used += [*m.timestamps, *m.durations, *m.bytes, *m.string_maps]
+        for string_map in m.string_maps.values():
+            used += [*string_map.entries, *string_map.entries.values()]
+        return all(-len(self.words) <= index < max(222, self.limit) for index in used)
+
+    def read(self, index: int) -> Any:
+        m = self.message
+        if index in m.strings:
+            return self.word(m.strings[index])
+        if index in m.string_maps:
+            return self.read_map(m.string_maps[index].entries)
+        for field in (m.int64s, m.doubles, m.bools):
+            if index in field:
+                return field[index]
+        if index in m.timestamps:
+            return Timestamp(m.timestamps[index].seconds * 10**9)
+        if index in m.durations:
+            return Duration(m.durations[index].seconds * 10**9)
+        return m.bytes.get(index, _MISSING)
+
+    def read_map(self, entries: Mapping[int, int]) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for key in [*sorted(k for k in entries if k >= 0), *sorted((k for k in entries if k < 0), reverse=True)]:
+            key_word, value_word = self.word(key), self.word(entries[key])
+            if key_word is not None and value_word is not None:
+                texts[key_word] = value_word
+        return texts
+
+    def get(self, name: str) -> Any:
+        """The value; None when it is lost, `_MISSING` when the record does not speak of it."""
+        slots = [-slot - 1 for slot, word in enumerate(self.words) if word == name][::-1]
+        for index in [*slots, *(i for i, word in enumerate(GLOBAL_WORDS) if word == name)]:
+            value = self.read(index)
+            if value is not _MISSING:
+                return value
+        return _MISSING
+
+
+NAMES = (
+    "source.ip",
+    "source.port",
+    "source.name",
+    "source.uid",
+    "source.labels",
+    "context.proxy_version",
+    "a",
+    "b",
+    "",
+)
+
+
+@given(message=messages(), limit=st.sampled_from([0, 222, 225]))
+def test_check_agrees_with_the_model(message: CompressedAttributes, limit: int) -> None:
+    model = Model(message, list(message.words), limit)
+    try:
+        bag = decode_check(CheckRequest(attributes=message, global_word_count=limit))
+    except WireError:
+        assert not model.is_sound()
+        return
+
+    assert model.is_sound()
+    expected = {name: value for name in NAMES if (value := model.get(name)) is not _MISSING and value is not None}
+    assert {name: bag.get(name) for name in bag.names()} == expected
+    assert {name: type(bag.get(name)) for name in bag.names()} == {n: type(v) for n, v in expected.items()}
+
+
+@given(message=messages(own | near), delta=st.booleans())
+def test_both_decoders_agree(message: CompressedAttributes, delta: bool) -> None:
+    table = decode._table(message.words)
+
+    assert outcome(decode._decode, message, table, delta) == outcome(decode_carefully, message, table, delta)
+
+
+def outcome(decoder: Any, message: CompressedAttributes, table: dict[int, str], delta: bool) -> object:
+    try:
+        return decoder(message, table, 222, delta=delta)
+    except WireError as exc:
+        return str(exc)
+
+
+@given(request=requests)
+def test_report_gives_one_outcome_per_record(request: ReportRequest) -> None:
+    batch = decode_report(request)
+
+    known = request.repeated_attributes_semantics in (0, 1)
+    assert len(batch) == (len(request.attributes) if known else 0)
+    assert batch.unknown_words == sum(bag.unknown_words for bag in batch.bags)
+    assert len(batch.bags) + len(batch.faults) == len(batch)
+
+
+@given(request=requests)
+def test_delta_agrees_with_the_model(request: ReportRequest) -> None:
+    request.repeated_attributes_semantics = ReportRequest.DELTA_ENCODING
+    state: dict[str, Any] = {}
+    for message, record in zip(request.attributes, decode_report(request), strict=True):
+        if not isinstance(record, WireBag):
+            continue
+        model = Model(message, list(message.words or request.default_words), request.global_word_count)
+        assert model.is_sound()
+        for name in NAMES:
+            value = model.get(name)
+            if value is not _MISSING:
+                state[name] = value
+        assert {name: record.get(name) for name in record.names()} == {n: v for n, v in state.items() if v is not None}
+        assert record.peek("never") is ABSENT
+
+
+@given(data=st.binary(max_size=64))
+def test_random_bytes_give_an_outcome_or_a_wire_error(data: bytes) -> None:
+    with contextlib.suppress(WireError):
+        decode_report_bytes(data)
+    with contextlib.suppress(WireError):
+        decode_check(parse_check(data))
+
+
+@given(request=requests, data=st.data())
+def test_damaged_requests_give_an_outcome_or_a_wire_error(request: ReportRequest, data: st.DataObject) -> None:
+    damaged = bytearray(request.SerializeToString())
+    for _ in range(data.draw(st.integers(0, 3))):
+        if damaged:
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        batch = decode_report_bytes(bytes(damaged))
+    except WireError:
+        return
+    for record in batch:
+        assert isinstance(record, WireBag | WireError)
+
+
+def test_fuzzer_finds_nothing_in_a_moment() -> None:
+    fuzz = runpy.run_path(str(Path(__file__).with_name("fuzz_decode.py")))["fuzz"]
+
+    assert fuzz(seconds=0.1, seed=1).crashes == []
