@@ -89,9 +89,12 @@ class Duration(int):
             if part is None or not (part[1] or part[3]):
                 raise ValueError(f"invalid duration {text!r}")
             unit = _UNITS[part[4]]
-            total += int(part[1] or "0") * unit
+            whole = part[1].lstrip("0")
+            if len(whole) > 19:  # also keeps int() away from texts of thousands of digits
+                raise ValueError(f"duration {text!r} does not fit 64 bits")
+            total += int(whole or "0") * unit
             if part[3]:
-                total += int(part[3]) * unit // 10 ** len(part[3])
+                total += _fraction(part[3], unit)
             position = part.end()
             if total > _INT64_MAX:
                 raise ValueError(f"duration {text!r} does not fit 64 bits")
@@ -125,6 +128,17 @@ class Duration(int):
 
     def __repr__(self) -> str:
         return f"Duration({str(self)!r})"
+
+
+def _fraction(digits: str, unit: int) -> int:
+    """Nanoseconds of the digits after the point, in the floating-point arithmetic of Go's library."""
+    value, scale = 0, 1.0
+    for digit in digits:
+        if value > _INT64_MAX // 10 or value * 10 + int(digit) > 1 << 63:
+            break  # what follows cannot matter
+        value = value * 10 + int(digit)
+        scale *= 10
+    return int(float(value) * (unit / scale))
 
 
 def _decimal(value: int, unit: int) -> str:
