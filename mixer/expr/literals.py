@@ -14,8 +14,9 @@ from mixer.expr.tree import Constant
 
 _INT64_MAX: Final = (1 << 63) - 1
 _SIMPLE: Final = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34}
-_ESCAPE = re.compile(r"\\(?:([0-7]{3})|x([0-9a-fA-F]{2})|[uU]([0-9a-fA-F]{4,8})|(.))")
-_MISPLACED_UNDERSCORE = re.compile(r"_(?![0-9a-fA-F])|(?<![0-9a-fA-FxX])_")
+_ESCAPE = re.compile(r"\\(?:([0-7]{3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))")
+_BAD_UNDERSCORE = re.compile(r"_(?![0-9])|(?<![0-9])_")
+_BAD_HEX_UNDERSCORE = re.compile(r"_(?![0-9a-fA-F])|(?<![0-9a-fA-FxX])_")
 
 
 class LiteralError(ValueError):
@@ -34,11 +35,12 @@ def integer(text: str, offset: int) -> Constant:
 
 def double(text: str, offset: int) -> Constant:
     """A DOUBLE, decimal or hexadecimal; too large is an error, too small is zero."""
-    if _MISPLACED_UNDERSCORE.search(text):
+    hexadecimal = text[:2] in ("0x", "0X")
+    if (_BAD_HEX_UNDERSCORE if hexadecimal else _BAD_UNDERSCORE).search(text):
         raise LiteralError(f'strconv.ParseFloat: parsing "{text}": invalid syntax')
     plain = text.replace("_", "")
     try:
-        value = float.fromhex(plain) if plain[:2] in ("0x", "0X") else float(plain)
+        value = float.fromhex(plain) if hexadecimal else float(plain)
     except OverflowError:
         value = math.inf
     if math.isinf(value):
@@ -68,9 +70,9 @@ def unescape(body: str) -> str:
     for match in _ESCAPE.finditer(body):
         pieces.append(body[end : match.start()].encode())
         end = match.end()
-        octal, byte, char, simple = match.groups()
-        if char:
-            pieces.append(chr(int(char, 16)).encode())
+        octal, byte, short, long, simple = match.groups()
+        if short or long:
+            pieces.append(chr(int(short or long, 16)).encode())
         else:
             pieces.append(bytes((int(octal, 8) if octal else int(byte, 16) if byte else _SIMPLE[simple],)))
     pieces.append(body[end:].encode())

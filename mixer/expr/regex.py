@@ -8,6 +8,7 @@ Source: spec language 3.6.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -27,6 +28,10 @@ _GO_WORDS: Final = {
     "invalid repetition size": "invalid repeat count",
     "invalid character class range": "invalid character class range",
     "invalid character class": "invalid character class",
+    "invalid escape sequence: \\p": "invalid character class range: `\\p`",
+    "invalid escape sequence: \\P": "invalid character class range: `\\P`",
+    "invalid perl operator: (?<=": "invalid or unsupported Perl syntax: `(?<`",
+    "invalid perl operator: (?<!": "invalid or unsupported Perl syntax: `(?<`",
     "invalid escape sequence": "invalid escape sequence",
     "trailing \\": "trailing backslash at end of expression",
     "invalid named capture group": "invalid named capture",
@@ -34,6 +39,9 @@ _GO_WORDS: Final = {
     "pattern too large": "expression too large",
     "invalid UTF-8": "invalid UTF-8",
 }
+
+
+_ESCAPES = re.compile(r"\\Q.*?(?:\\E|$)|\\(.)", re.DOTALL)
 
 
 def _options() -> re2.Options:
@@ -51,6 +59,8 @@ def compile_search(pattern: str) -> Search:
     """The search of one pattern; raises EvalError with Go's text when it is no pattern."""
     if not is_text(pattern):
         raise EvalError(f"error parsing regexp: invalid UTF-8: `{pattern}`")
+    if any(match[1] == "C" for match in _ESCAPES.finditer(pattern)):  # a byte: RE2 has it, Go does not
+        raise EvalError("error parsing regexp: invalid escape sequence: `\\C`")
     try:
         find = re2.compile(pattern.encode(), _OPTIONS).search
     except re2.error as fault:
@@ -72,12 +82,10 @@ def search(pattern: str, text: str) -> bool:
 
 def _go_text(message: str | bytes) -> str:
     text = message.decode("utf-8", "replace") if isinstance(message, bytes) else message
-    for ours, theirs in sorted(_GO_WORDS.items(), key=lambda pair: -len(pair[0])):
-        if text == ours:
-            return f"{theirs}: ``"
-        if text.startswith(f"{ours}: "):
-            return f"{theirs}: `{text[len(ours) + 2 :]}`"
-    return text
+    code, _, fragment = text.partition(": ")
+    if text in _GO_WORDS and fragment:
+        return _GO_WORDS[text]
+    return f"{_GO_WORDS[code]}: `{fragment}`" if code in _GO_WORDS else text
 
 
 def is_text(text: str) -> bool:
