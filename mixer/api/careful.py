@@ -26,7 +26,10 @@ def timestamp_of(wire: WireTimestamp) -> Timestamp:
 
 def duration_of(wire: WireDuration) -> Duration:
     """The span, held within the 64 bits of nanoseconds that a `Duration` has."""
-    return Duration(min(max(wire.seconds * _SECOND + wire.nanos, _INT64_MIN), _INT64_MAX))
+    nanoseconds = wire.seconds * _SECOND + wire.nanos
+    if not _INT64_MIN <= nanoseconds <= _INT64_MAX:
+        nanoseconds = _INT64_MIN if nanoseconds < 0 else _INT64_MAX
+    return Duration(nanoseconds)
 
 
 class CarefulRecord(NamedTuple):
