@@ -26,16 +26,17 @@ from mixer.expr.goquote import quoted
 
 _MAX_UNICODE: Final = 4096
 """Longest name, in characters, that is worth normalising: that step is quadratic for hostile text."""
-_MAX_ALABEL: Final = 1024
+_MAX_ALABEL: Final = 512
 """Longest Punycode label that is worth decoding, for the same reason; DNS itself stops at 63."""
 _MAX_CACHED: Final = 512
+"""Longest name, in characters, whose canonical text is remembered; DNS itself stops at 253."""
 
 _PREFIX: Final = "xn--"
 _LABEL: Final = r"(?!..--)[a-z0-9]++(?:-++[a-z0-9]++)*+"
 _PLAIN: Final = re.compile(rf"(?:{_LABEL})?+(?:\.(?:{_LABEL})?+)*+")
 """Lower-case names on which UTS 46 changes nothing and finds no fault."""
 
-_STD3_FOREIGN: Final = re.compile(r"[\x00-,/:-`{-\x7f]")
+_STD3_FOREIGN: Final = re.compile(r"[\x00-,/:-@\[-`{-\x7f]")
 
 # Where the tables of Unicode 11 and the installed ones differ on characters that both know.
 _DISALLOWED_RANGES: Final = (
@@ -113,9 +114,11 @@ def dns_names_equal(a: str, b: str) -> bool:
 
 
 def _canonical(text: str) -> str:
-    lowered = text.lower()
-    if _PLAIN.fullmatch(lowered) and text.isascii():  # "K" (Kelvin) lowers to ASCII: look at the original
-        return lowered
+    """The text that stands for a name in comparisons."""
+    if text.isascii():
+        lowered = text.lower()
+        if _PLAIN.fullmatch(lowered):
+            return lowered
     try:
         return _mapped_name(text) if len(text) <= _MAX_CACHED else _mapped_name.__wrapped__(text)
     except _InvalidNameError as exc:
@@ -128,6 +131,11 @@ class _InvalidNameError(Exception):
 
 def _invalid_label(label: str) -> _InvalidNameError:
     return _InvalidNameError(f"idna: invalid label {quoted(label)}")
+
+
+def _disallowed_rune(char: str) -> _InvalidNameError:
+    code = 0xFFFD if "\ud800" <= char <= "\udfff" else ord(char)  # what stands for a byte that is no UTF-8
+    return _InvalidNameError(f"idna: disallowed rune U+{code:04X}")
 
 
 def _checked_name(text: str) -> str:
@@ -156,7 +164,7 @@ def _may_be_empty(labels: Sequence[str], index: int, *, decoded: bool) -> bool:
 
 @functools.lru_cache(maxsize=2048)
 def _mapped_name(text: str) -> str:
-    name = _nfc("".join(map(_mapped_char, text)))
+    name = _mapped(text)
     labels = [_checked_label(label) for label in name.split(".")]
     _check_bidi(name, labels)
     return ".".join(labels)
@@ -168,6 +176,18 @@ def _nfc(text: str) -> str:
     if len(text) > _MAX_UNICODE:
         raise _invalid_label(text)
     return unicodedata.normalize("NFC", text)
+
+
+def _mapped(text: str) -> str:
+    """The mapping step of UTS 46."""
+    if text.isascii():
+        foreign = _STD3_FOREIGN.search(text)
+        if foreign:
+            raise _disallowed_rune(foreign[0])
+        return text.lower()
+    if len(text) > _MAX_UNICODE:
+        raise _invalid_label(text)
+    return unicodedata.normalize("NFC", "".join(map(_mapped_char, text)))
 
 
 def _uts46(code: int) -> tuple[str, str]:
@@ -186,8 +206,7 @@ def _mapped_char(char: str) -> str:
     status, replacement = _uts46(ord(char))
     result = {"V": char, "M": replacement, "I": ""}.get(status)
     if result is None or _STD3_FOREIGN.search(result):
-        code = 0xFFFD if "\ud800" <= char <= "\udfff" else ord(char)
-        raise _InvalidNameError(f"idna: disallowed rune U+{code:04X}")
+        raise _disallowed_rune(char)
     return result
 
 

@@ -22,11 +22,11 @@ _SHORT: Final = {
 
 
 def text_bytes(text: str) -> bytes:
-    """The UTF-8 bytes of ``text``; escaped bytes come back as they were, other surrogates as ``?``."""
+    """The UTF-8 bytes of ``text``; escaped bytes come back as they were, other surrogates as some bad UTF-8."""
     try:
-        return text.encode()
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return _without_strays(text).encode("utf-8", "surrogateescape")
+        return text.encode("utf-8", "surrogatepass")
 
 
 def bytes_text(data: bytes) -> str:
@@ -50,7 +50,3 @@ def _quoted_char(char: str) -> str:
     if code < 0x20 or code == 0x7F:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def _without_strays(text: str) -> str:
-    return "".join("?" if "\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" else c for c in text)

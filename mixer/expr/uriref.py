@@ -17,6 +17,9 @@ from mixer.errors import EvalError
 from mixer.expr.dnsname import dns_names_equal
 from mixer.expr.goquote import bytes_text, quoted, text_bytes
 
+_MAX_CACHED: Final = 2048
+"""Longest reference, in bytes and without its fragment, that is remembered."""
+
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+:")
 _PORT: Final = re.compile(rb"(?::[0-9]*)?")
@@ -131,11 +134,10 @@ class _InvalidUriError(Exception):
 
 
 def _parse(text: str) -> _Uri:
-    before_fragment, _, _ = text.partition("#")
-    fragment = text_bytes(text)[len(text_bytes(before_fragment)) + 1 :]
-    shown = before_fragment
+    main, _, fragment = text_bytes(text).partition(b"#")
+    shown = text.partition("#")[0]
     try:
-        parsed = _parse_cached(text_bytes(before_fragment))
+        parsed = _parse_main(main) if len(main) <= _MAX_CACHED else _parse_main.__wrapped__(main)
         if not fragment:
             return parsed
         shown = text
@@ -145,6 +147,7 @@ def _parse(text: str) -> _Uri:
     return replace(parsed, raw_fragment=fragment)
 
 
+@functools.lru_cache(maxsize=1024)
 def _parse_main(data: bytes) -> _Uri:
     if _CONTROL.search(data):
         raise _InvalidUriError("net/url: invalid control character in URL")
@@ -170,9 +173,6 @@ def _parse_main(data: bytes) -> _Uri:
         omits_host = True
     _check_escapes(rest)
     return _Uri(scheme=scheme, userinfo=userinfo, host=host, omits_host=omits_host, raw_path=rest, query=query)
-
-
-_parse_cached = functools.lru_cache(maxsize=1024)(_parse_main)
 
 
 def _parse_authority(authority: bytes) -> tuple[tuple[bytes, ...] | None, bytes]:
