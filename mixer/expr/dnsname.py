@@ -3,7 +3,12 @@
 Construction is lax and keeps what it was given; comparison is strict and maps both sides by UTS 46
 (non-transitional, STD3 rules). So a name can be constructed that can never be compared.
 
-Characters younger than Unicode 11 follow the tables of the installed ``idna`` package.
+Stricter or younger than the original, on purpose:
+
+* Characters that Unicode 11 did not know follow the tables of ``idna`` and Python, which may allow them.
+* Punycode with characters beyond ASCII, names and A-labels of absurd length, and bytes that are no UTF-8
+  (in comparisons) are errors.
+* The Hebrew letter symbols U+2135 to U+2138 count as the right-to-left letters that they map to.
 
 Source: spec language 3.8.
 """
@@ -37,6 +42,7 @@ _PLAIN: Final = re.compile(rf"(?:{_LABEL})?+(?:\.(?:{_LABEL})?+)*+")
 """Lower-case names on which UTS 46 changes nothing and finds no fault."""
 
 _STD3_FOREIGN: Final = re.compile(r"[\x00-,/:-@\[-`{-\x7f]")
+"""ASCII characters that host names lack; capitals are not among them, as the mapping lowers them."""
 
 # Where the tables of Unicode 11 and the installed ones differ on characters that both know.
 _DISALLOWED_RANGES: Final = (
@@ -216,7 +222,7 @@ def _checked_label(label: str) -> str:
         label = _decoded_label(label[len(_PREFIX) :])
     if not label:
         return label
-    raw = label.encode("utf-8", "surrogatepass")
+    raw = label.encode("utf-8", "surrogatepass")  # hyphens are looked for at byte positions
     if raw.startswith(b"-") or raw.endswith(b"-") or (len(raw) > 4 and raw[2:4] == b"--"):
         raise _invalid_label(label)
     if not label.isascii() and (_is_mark(label[0]) or not _joiners_fit(label)):
