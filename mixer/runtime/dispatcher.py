@@ -28,6 +28,7 @@ from mixer.runtime.results import (
     CheckOutcome,
     DispatchError,
     QuotaOutcome,
+    ReportError,
     combine_checks,
     combine_quotas,
     direct_response,
@@ -100,7 +101,7 @@ class Dispatcher:
         """Deliver a batch of records: each handler gets all its instances of one template in one call.
 
         Raises:
-            DispatchError: Some could not be delivered; everything else was.
+            ReportError: Some could not be delivered; everything else was.
         """
         binding = self.binding
         errors: list[str] = []
@@ -137,7 +138,7 @@ class Dispatcher:
             answers = await self._call_all(calls)
         errors += (f"failed to report all values: {a.text}" for a in answers if isinstance(a, _Failure))
         if errors:
-            raise DispatchError("", errors)
+            raise ReportError("", errors)
 
     async def _preprocess(self, binding: Binding, bag: AttributeBag) -> AttributeBag:
         """The bag with what attribute generators add; the very bag when there are none."""
@@ -201,13 +202,19 @@ class Dispatcher:
 
         calls = self._prepare(candidates, matches, bag, errors, asking)
         answers = await self._call_all(calls)
-        failures = [_Failure(text) for text in errors] + [a for a in answers if isinstance(a, _Failure)]
+        failures = [_Failure(text) for text in errors]
+        results: list[tuple[str, QuotaResult]] = []
+        for (route, _), answer in zip(calls, answers, strict=True):
+            if isinstance(answer, _Failure):
+                failures.append(answer)
+            else:
+                results.append((route.name, answer))
         if failures:
             text = ", ".join(failure.text for failure in failures)
             return QuotaResult(status=Status(failures[0].code, text))
-        if not answers:
+        if not results:
             return QuotaResult(request.amount, DEFAULT_VALID_DURATION)
-        return combine_quotas([(route.name, answer) for (route, _), answer in zip(calls, answers, strict=True)])
+        return combine_quotas(results)
 
     def _prepare(
         self,
@@ -245,10 +252,10 @@ class Dispatcher:
                 continue
             if isinstance(answer, Awaitable):
                 waiting.append(len(answers))
-                answer = self._wait(route, answer, started)
+                answers.append(self._wait(route, answer, started))
             else:
                 route.served(perf_counter() - started)
-            answers.append(answer)
+                answers.append(answer)
         if len(waiting) == 1:
             answers[waiting[0]] = await answers[waiting[0]]
         elif waiting:

@@ -144,3 +144,7 @@ def split_cookies(value: str) -> list[str]:
         else:
             cookies.append(piece)
     return cookies
+
+
+class ReportError(DispatchError):
+    """Some records of a Report, or some of their instances, could not be delivered; everything else was."""

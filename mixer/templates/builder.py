@@ -16,7 +16,8 @@ from typing import Any
 from mixer.attributes import AttributeBag, AttributeValue, Timestamp, TrackedMap, ValueType, Vocabulary
 from mixer.attributes.values import ABSENT, Absent
 from mixer.errors import EvalError, ExprError
-from mixer.expr import CodeBuilder, Node, attributes_of, compile_expr, parse, typecheck
+from mixer.expr import CodeBuilder, Node, compile_expr, parse, typecheck
+from mixer.expr.tree import attribute_names
 from mixer.store.problem import FieldError
 from mixer.store.protojson import describe, to_camel, to_snake
 from mixer.store.resource import Path
@@ -86,7 +87,7 @@ def compile_instance(
         The instance and no faults, or None and every fault; paths are relative to the params, those of
         bindings start with ``attributeBindings``.
     """
-    walk = _Walk(vocabulary, CodeBuilder())
+    walk = _Walk(vocabulary, CodeBuilder(vocabulary))
     if params is None:
         params = {}
     if not isinstance(params, Mapping):
@@ -100,7 +101,7 @@ def compile_instance(
     if walk.faults:
         return None, walk.faults
     fast = walk.code.function(
-        "build", ("get",), [f"return {walk.code.bind(template.instance_type)}(name={name!r}{arguments})"]
+        "build", ["get"], [f"return {walk.code.bind(template.instance_type)}(name={name!r}{arguments})"]
     )
     leaves = tuple(walk.leaves)
 
@@ -111,7 +112,7 @@ def compile_instance(
             raise _blame(name, leaves, bag, vocabulary, exc) from exc
 
     canonical = json.dumps([template.name, params, dict(bindings)], sort_keys=True, default=str)
-    attributes = frozenset[str]().union(*(attributes_of(leaf.node) for leaf in leaves))
+    attributes = frozenset[str]().union(*(attribute_names(leaf.node) for leaf in leaves))
     return CompiledInstance(name, short_name, template, walk.types, attributes, build, bind, canonical), []
 
 
@@ -125,11 +126,12 @@ def _message(
         if f.type is None and not f.fields:
             walk.types[dotted + f.name] = {} if f.is_map else ValueType.VALUE_TYPE_UNSPECIFIED
     for key, value in params.items():
-        f = by_name.get(to_camel(str(key)))
-        if f is None:
+        found = by_name.get(to_camel(str(key)))
+        if found is None:
             expected = f"one of {', '.join(by_name)}" if by_name else "no params"
             walk.faults.append(FieldError((*path, key), f'unknown field "{key}" in {owner}', expected))
             continue
+        f = found
         if value is None or (key != to_camel(f.name) and to_camel(f.name) in params):
             continue
         text = _field(walk, f, value, owner, (*path, key), f"{title}{f.title}", dotted)
@@ -173,7 +175,7 @@ def _expression(walk: _Walk, source: object, declared: ValueType | None, path: P
         return ""
     try:
         node = parse(source)
-        kind = typecheck(node, walk.vocabulary)
+        kind = typecheck(node, walk.vocabulary, source=source)
     except ExprError as exc:
         walk.faults.append(FieldError(path, f"failed to evaluate expression for field '{title}': {exc}", _caret(exc)))
         return ""
@@ -266,7 +268,7 @@ def _compile_bindings(
             )
         return None
     prefix = f"{template.output_prefix}."
-    code = CodeBuilder()
+    code = CodeBuilder(walk.vocabulary)
     items = []
     for name, source in bindings.items():
         path: Path = ("attributeBindings", name)
@@ -294,7 +296,7 @@ def _compile_bindings(
         elif kind is ValueType.IP_ADDRESS:
             text = f"{code.bind(_short_ip)}({text})"
         items.append(f"{name!r}: {text}")
-    evaluate = code.function("bind", ("get",), [f"return {{{', '.join(items)}}}"])
+    evaluate = code.function("bind", ["get"], [f"return {{{', '.join(items)}}}"])
 
     def bind(outputs: Mapping[str, AttributeValue], bag: AttributeBag) -> dict[str, AttributeValue]:
         bound: dict[str, AttributeValue] = evaluate(_OutputBag(prefix, outputs, bag).get)

@@ -1,0 +1,259 @@
+"""``mixs``: run Mixer, validate configuration, list adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import click
+import structlog
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from mixer import __version__
+from mixer.adapters.loading import AdapterLoadError, load_adapters
+from mixer.attributes import Duration
+from mixer.cli.logs import LEVELS, set_up_logging
+from mixer.cli.ports import ready_line
+from mixer.cli.validate import validate_command
+from mixer.errors import MixerError
+from mixer.server.app import MixerServer, ServerOptions
+from mixer.store import Store
+from mixer.store.file import FileStore
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.cli")
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class DurationText(click.ParamType):
+    """A duration in Go's form, such as ``1m30s``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Duration:
+        """Read it, or say what was expected."""
+        if isinstance(value, Duration):
+            return value
+        try:
+            return Duration.parse(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a duration; write it as 500ms, 30s or 1m30s", param, ctx)
+
+
+DURATION = DurationText()
+
+
+def open_store(url: str) -> Store:
+    """The store that a URL names.
+
+    Raises:
+        click.BadParameter: The URL is none that we know.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "fs":
+        path = unquote(parts.netloc + parts.path)
+        if not path:
+            raise click.BadParameter("fs:// needs a path, as in fs:///etc/mixer")
+        return FileStore(Path(path))
+    if parts.scheme in ("k8s", "kube", "kubernetes"):
+        raise click.BadParameter("this version reads configuration from files only; give fs:///path")
+    if not parts.scheme and Path(url).exists():
+        raise click.BadParameter(f"unknown config URL {url!r}; for a folder or file write fs://{Path(url).resolve()}")
+    raise click.BadParameter(f"unknown config URL {url!r}; expected fs:///path")
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, "-V", "--version", prog_name="mixs")
+def main() -> None:
+    r"""Mixer's server side.
+
+    Proxies send the attributes of each request; Mixer evaluates rules over them, decides, counts and logs.
+
+    \b
+    Try:  mixs validate config/mesh
+          mixs server --config-store fs://$PWD/config/mesh
+    """
+
+
+main.add_command(validate_command)
+
+
+@main.command()
+@click.option(
+    "--config-store",
+    "--configStoreURL",
+    "config_store",
+    required=True,
+    metavar="URL",
+    help="Where configuration is: fs:///path of a folder (watched) or of a file.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Interface for every port; 0.0.0.0 for all.")
+@click.option(
+    "--port",
+    "-p",
+    default=9091,
+    show_default=True,
+    help="gRPC API, health and reflection. 0 picks a free port, here and below.",
+)
+@click.option(
+    "--address",
+    default="",
+    metavar="ADDR",
+    help="gRPC API on host:port, tcp://host:port or unix:///path instead of --host and --port.",
+)
+@click.option(
+    "--monitoring-port",
+    "--monitoringPort",
+    "monitoring_port",
+    default=15014,
+    show_default=True,
+    help="HTTP: /metrics of Mixer itself, /healthz, /readyz, /version.",
+)
+@click.option(
+    "--metrics-port",
+    "--metricsPort",
+    "metrics_port",
+    default=42422,
+    show_default=True,
+    help="HTTP: /metrics of the prometheus handlers.",
+)
+@click.option(
+    "--console-port",
+    "--consolePort",
+    "--ctrlz_port",
+    "console_port",
+    default=9876,
+    show_default=True,
+    help="HTTP: what is configured, what runs and what is wrong.",
+)
+@click.option(
+    "--config-default-namespace",
+    "--configDefaultNamespace",
+    "default_namespace",
+    default="istio-system",
+    show_default=True,
+    help="Rules of this namespace apply to requests of every namespace.",
+)
+@click.option(
+    "--max-message-size",
+    "--maxMessageSize",
+    "max_message_bytes",
+    default=1 << 20,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Largest request, in bytes.",
+)
+@click.option(
+    "--max-concurrent-streams",
+    "--maxConcurrentStreams",
+    "max_concurrent_streams",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Calls in progress on one connection.",
+)
+@click.option(
+    "--handler-timeout",
+    "handler_timeout",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="How long a handler may take over one call; then the call has failed.",
+)
+@click.option(
+    "--drain-timeout",
+    "drain_timeout",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    help="How long requests in progress may take to finish after SIGTERM.",
+)
+@click.option(
+    "--strict/--no-strict",
+    default=False,
+    show_default=True,
+    help="Refuse a configuration with problems as a whole; the former one goes on serving.",
+)
+@click.option(
+    "--log-level",
+    "--log_output_level",
+    "log_level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    help="Log lines go to standard error.",
+)
+@click.option(
+    "--log-as-json/--no-log-as-json", "--log_as_json", "log_as_json", default=False, help="Log lines as JSON."
+)
+def server(**flags: Any) -> None:
+    """Run Mixer until SIGTERM or SIGINT, then drain and exit 0.
+
+    Prints one line on standard output when it serves, with the ports that it bound.
+    """
+    set_up_logging(flags["log_level"], as_json=flags["log_as_json"])
+    store = open_store(flags["config_store"])
+    options = ServerOptions(
+        host=flags["host"],
+        port=flags["port"],
+        address=flags["address"],
+        monitoring_port=flags["monitoring_port"],
+        metrics_port=flags["metrics_port"],
+        console_port=flags["console_port"],
+        max_message_bytes=flags["max_message_bytes"],
+        max_concurrent_streams=flags["max_concurrent_streams"],
+        default_namespace=flags["default_namespace"],
+        handler_timeout_s=flags["handler_timeout"].seconds,
+        drain_s=flags["drain_timeout"].seconds,
+        strict=flags["strict"],
+        arguments=flags,
+    )
+    try:
+        mixer = MixerServer(store, load_adapters(), options)
+        uvloop.run(_serve(mixer))
+    except (MixerError, OSError) as exc:
+        raise click.ClickException(f"cannot start: {exc}") from exc
+
+
+async def _serve(mixer: MixerServer) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await mixer.start()
+    print(ready_line(mixer.ports), flush=True)
+    await stop.wait()
+    log.info("draining")
+    await mixer.stop()
+    log.info("stopped")
+
+
+@main.command("adapters")
+@click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def adapters_command(output: str) -> None:
+    """List the installed adapters and the templates that they take."""
+    try:
+        infos = load_adapters().values()
+    except AdapterLoadError as exc:
+        raise click.ClickException(str(exc)) from exc
+    rows = [(info.name, [template.name for template in info.templates], info.description) for info in infos]
+    if output == "json":
+        click.echo(json.dumps([{"name": n, "templates": t, "description": d} for n, t, d in rows], indent=2))
+        return
+    table = Table("adapter", "templates", "what it does", box=None)
+    for name, templates, description in rows:
+        table.add_row(name, ", ".join(templates), description)
+    Console(file=sys.stdout).print(table)
+
+
+@main.command("version")
+def version_command() -> None:
+    """Print the version."""
+    click.echo(__version__)
