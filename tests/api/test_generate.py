@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 import sysconfig
@@ -12,6 +13,10 @@ from google.protobuf import descriptor_pool
 
 from mixer.api import messages
 from mixer.api.generate import GEN_DIR, PROTO_DIR, generate
+
+SOURCES = [path.relative_to(PROTO_DIR).as_posix() for path in PROTO_DIR.rglob("*.proto")]
+for source in SOURCES:
+    importlib.import_module("mixer.api.gen." + source.removesuffix(".proto").replace("/", ".") + "_pb2")
 
 
 def files_of(root: Path) -> dict[str, str]:
@@ -43,6 +48,12 @@ def test_committed_stubs_are_those_of_the_sources(tmp_path: Path) -> None:
         ("istio.mixer.v1.CompressedAttributes", "mixer/v1/attributes.proto"),
         ("istio.policy.v1beta1.ValueType", "policy/v1beta1/value_type.proto"),
         ("istio.policy.v1beta1.DirectHttpResponse", "policy/v1beta1/http_response.proto"),
+        ("istio.policy.v1beta1.Value", "policy/v1beta1/type.proto"),
+        (
+            "istio.mixer.adapter.model.v1beta1.InfrastructureBackend",
+            "mixer/adapter/model/v1beta1/infrastructure_backend.proto",
+        ),
+        ("metric.HandleMetricService", "mixer/template/metric/template_handler_service.proto"),
         ("google.rpc.Status", "google/rpc/status.proto"),
     ],
 )
@@ -52,10 +63,8 @@ def test_reflection_finds_symbols_in_files_of_the_original_names(symbol: str, fi
 
 
 def test_every_source_is_registered_under_its_path() -> None:
-    sources = [path.relative_to(PROTO_DIR).as_posix() for path in PROTO_DIR.rglob("*.proto")]
-
-    assert len(sources) == 4
-    for source in sources:
+    assert len(SOURCES) == 13
+    for source in SOURCES:
         assert descriptor_pool.Default().FindFileByName(source).name == source
 
 
