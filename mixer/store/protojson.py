@@ -10,8 +10,9 @@ from __future__ import annotations
 import difflib
 import enum
 import math
+import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -44,15 +45,21 @@ class ProtoModel(BaseModel):
         if isinstance(data, BaseModel):
             return data
         if not isinstance(data, Mapping):
-            raise PydanticCustomError("mapping_expected", "expected a mapping, got {got}", {"got": describe(data)})
+            raise bad_value(f"{describe(data)} cannot be read here", "a mapping")
         known = {field.alias or name: name for name, field in cls.model_fields.items()}
         spec: dict[str, Any] = {}
         for key, value in data.items():
             alias = key if key in known else to_camel(str(key))
             if value is None or (alias != key and alias in data and alias in known):
                 continue
+            if isinstance(value, list) and alias in known and _is_tuple(cls.model_fields[known[alias]].annotation):
+                value = tuple(value)  # strict mode takes no list for a tuple
             spec[alias if alias in known else key] = value
         return spec
+
+
+def _is_tuple(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple or any(get_origin(arg) is tuple for arg in get_args(annotation))
 
 
 Model = TypeVar("Model", bound=ProtoModel)
@@ -86,7 +93,7 @@ def describe(value: object) -> str:
 
 
 _EXPECTED: Mapping[str, str] = {
-    "string_type": "a string (quote it)",
+    "string_type": "a string",
     "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "a mapping",
@@ -95,8 +102,20 @@ _EXPECTED: Mapping[str, str] = {
 }
 
 
+_LOC_MARK: Final = re.compile(r"function-(?:before|after|wrap|plain)\[.*\]|\[key\]")
+"""What pydantic adds to a path for its own purposes."""
+
+
+def _expected(kind: str, value: object) -> str:
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return "a string (quote it)"
+    if kind == "bool_type" and isinstance(value, str):
+        return "true or false, without quotes"
+    return _EXPECTED[kind]
+
+
 def _field_error(model: type[BaseModel], error: Any) -> FieldError:
-    path = tuple(part for part in error["loc"] if not (isinstance(part, str) and part.startswith("function-")))
+    path = tuple(part for part in error["loc"] if not (isinstance(part, str) and _LOC_MARK.fullmatch(part)))
     kind = error["type"]
     if kind == "extra_forbidden":
         owner = _model_at(model, path[:-1])
@@ -108,7 +127,7 @@ def _field_error(model: type[BaseModel], error: Any) -> FieldError:
     if kind == "missing":
         return FieldError(path, "required field is missing")
     if kind in _EXPECTED:
-        return FieldError(path, f"{describe(error['input'])} cannot be read here", _EXPECTED[kind])
+        return FieldError(path, f"{describe(error['input'])} cannot be read here", _expected(kind, error["input"]))
     ctx = error.get("ctx", {})
     if kind == "value_error":
         return FieldError(path, str(ctx.get("error", error["msg"])))
@@ -154,20 +173,24 @@ def _duration(value: Any) -> Duration:
     raise bad_value(f"{describe(value)} is not a duration", 'a quoted duration such as "1m30s", "300ms" or "0"')
 
 
+_WHOLE_NUMBER: Final = re.compile(r"-?[0-9]+", re.ASCII)
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_NAMED_NUMBERS: Final = frozenset(("Infinity", "-Infinity", "NaN"))
+
+
 def _integer(low: int, high: int) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
         number = value
         if isinstance(value, str):
-            try:
-                number = int(value, 10)
-            except ValueError:
-                raise bad_value(f"{value!r} is not a whole number", "a whole number") from None
+            if _WHOLE_NUMBER.fullmatch(value) is None:
+                raise bad_value(f"{_quoted(value)} is not a whole number", "a whole number")
+            number = int(value) if len(value) <= 30 else high + 1
         elif isinstance(value, float) and value.is_integer():
             number = int(value)
         if isinstance(number, bool) or not isinstance(number, int):
             raise bad_value(f"{describe(value)} is not a whole number", "a whole number")
         if not low <= number <= high:
-            raise bad_value(f"{number} is out of range", f"{low} to {high}")
+            raise bad_value(f"{_brief(str(value))} is out of range", f"{low} to {high}")
         return number
 
     return parse
@@ -176,16 +199,23 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
 def _double(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise bad_value(f"{describe(value)} is not a number", "a number")
+    if isinstance(value, str) and value not in _NAMED_NUMBERS and _NUMBER.fullmatch(value) is None:
+        raise bad_value(f"{_quoted(value)} is not a number", "a number")
     try:
-        if isinstance(value, str) and value not in ("Infinity", "-Infinity", "NaN") and not _plain_number(value):
-            raise ValueError(value)
-        return float(value)
-    except (ValueError, OverflowError):
-        raise bad_value(f"{value!r} is not a number", "a number") from None
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number) and not (isinstance(value, float) or value in _NAMED_NUMBERS):
+        raise bad_value(f"{_brief(str(value))} is out of range", "a number that fits 64 bits")
+    return number
 
 
-def _plain_number(text: str) -> bool:
-    return bool(text) and text.strip() == text and "_" not in text and math.isfinite(float(text))
+def _brief(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _quoted(text: str) -> str:
+    return repr(_brief(text))
 
 
 DurationField = Annotated[Duration, BeforeValidator(_duration)]
@@ -213,7 +243,7 @@ def enum_field(kind: type[E]) -> Any:
             return kind[value]
         if isinstance(value, int) and not isinstance(value, bool) and value in kind._value2member_map_:
             return kind(value)
-        shown = f'"{value}"' if isinstance(value, str) else describe(value)
+        shown = f'"{_brief(value)}"' if isinstance(value, str) else describe(value)
         raise bad_value(f"unknown value {shown} for enum {kind.__name__}", f"one of {', '.join(kind.__members__)}")
 
     return Annotated[kind, BeforeValidator(parse)]

@@ -41,7 +41,7 @@ async def changes(path: str, *, poll: bool, rescan_s: float) -> AsyncGenerator[b
         try:
             watcher = _watcher(path, poll)
         except (OSError, WatchfilesRustInternalError) as exc:
-            if not complained and os.path.exists(path):
+            if not complained:
                 complained = True
                 _log.warning("file_notifications_unavailable", path=path, reason=str(exc), rescan_s=rescan_s)
             yield False
