@@ -12,7 +12,7 @@ LEVELS = ("debug", "info", "warn", "error", "none")
 
 def set_up_logging(level: str = "info", *, as_json: bool = False) -> None:
     """Send every log line of ``level`` and above to standard error, one event a line."""
-    number = {"debug": 10, "info": 20, "warn": 30, "error": 40, "none": 100}[level]
+    number = {"debug": 10, "info": 20, "warn": 30, "error": 40, "none": 50}[level]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if as_json
