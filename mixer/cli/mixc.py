@@ -106,9 +106,8 @@ def report(batch: int, **flags: Any) -> None:
 
     async def call(stub: MixerStub, number: int) -> None:
         records = [values] * min(batch, repeat - number * batch)
-        await stub.Report(
-            _encoded(lambda: encode_report(records, delta=True, global_word_count=0)), timeout=flags["timeout"]
-        )
+        request = _encoded(lambda: encode_report(records, delta=True, global_word_count=0))
+        await _awaitable(stub.Report(request, timeout=flags["timeout"]))
         if flags["print_response"]:
             click.echo("Report RPC returned OK")
 
