@@ -8,7 +8,7 @@ answer can say exactly on what it depended.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from typing import NamedTuple, Protocol
 
 from mixer.attributes.values import ABSENT, Absent, AttributeValue
@@ -147,7 +147,10 @@ class TrackingBag:
 
 
 class TrackedMap(Mapping[str, str]):
-    """A string attribute map that records the keys that are looked up, and its use as a whole."""
+    """A string attribute map that records the keys that are looked up, and its use as a whole.
+
+    Iterating, counting and comparing are uses of the whole: their outcome depends on keys that are absent.
+    """
 
     __slots__ = ("_referenced", "_values", "name")
 
@@ -174,10 +177,18 @@ class TrackedMap(Mapping[str, str]):
         return value  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self.whole())
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self.whole())
+
+    def items(self) -> ItemsView[str, str]:
+        """All entries; recorded as a use of the whole, not key by key."""
+        return self.whole().items()
+
+    def values(self) -> ValuesView[str]:
+        """All values; recorded as a use of the whole, not key by key."""
+        return self.whole().values()
 
     def whole(self) -> Mapping[str, str]:
         """The map itself, with the dependency on all of it recorded."""

@@ -340,6 +340,8 @@ def string_equals(left: object, right: object) -> bool:
     if isinstance(left, str):
         left, right = right, left
     if not isinstance(right, str):
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            return dict(left) == dict(right)
         return type(left) is type(right) and left == right
     if left is None or left is ABSENT:
         return right == ""
@@ -347,6 +349,11 @@ def string_equals(left: object, right: object) -> bool:
         return _equals_text(left, right)
     except ValueError:
         return False
+
+
+_FLOAT: Final = re.compile(
+    r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf|infinity|nan)", re.ASCII | re.IGNORECASE
+)
 
 
 def _equals_text(value: object, text: str) -> bool:
@@ -359,7 +366,7 @@ def _equals_text(value: object, text: str) -> bool:
     if isinstance(value, int):
         return re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII) is not None and value == int(text)
     if isinstance(value, float):
-        return value == float(text)
+        return _FLOAT.fullmatch(text) is not None and value == float(text)
     if isinstance(value, bytes):
         return format_ip(value) == text
     if isinstance(value, Mapping):
