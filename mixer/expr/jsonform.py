@@ -110,7 +110,7 @@ def evaluate_case(request: Mapping[str, Any], default_vocab: Vocabulary | None =
     """
     answer: dict[str, Any] = {"id": request.get("id")}
     try:
-        values, declared = _attributes_from_json(request.get("attrs") or {})
+        values, declared = _attributes_from_json(request.get("attrs"))
         vocabulary = _vocabulary_of(request, default_vocab, declared)
         source = request.get("expr")
         if not isinstance(source, str):
@@ -147,6 +147,8 @@ def references_to_json(bag: TrackingBag) -> list[str]:
 
 
 def _attributes_from_json(attrs: object) -> tuple[dict[str, AttributeValue], dict[str, ValueType]]:
+    if attrs is None:
+        return {}, {}
     if not isinstance(attrs, dict):
         raise ValueError("'attrs' must be an object of attribute names and values")
     values: dict[str, AttributeValue] = {}

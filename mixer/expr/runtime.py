@@ -50,6 +50,8 @@ def absent(name: str) -> NoReturn:
 def _refuse(value: object, wanted: str, name: str) -> NoReturn:
     if value is ABSENT:
         raise AttributeAbsentError(name)
+    if isinstance(value, TrackedMap):
+        value = value.whole()  # the error says all of it
     raise EvalError(f"error converting value to {wanted}: '{generic_text(value)}'")
 
 
