@@ -257,3 +257,7 @@ def adapters_command(output: str) -> None:
 def version_command() -> None:
     """Print the version."""
     click.echo(__version__)
+
+
+if __name__ == "__main__":
+    main()
