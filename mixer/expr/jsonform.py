@@ -48,7 +48,7 @@ def value_from_json(kind: ValueType, value: object) -> AttributeValue:
     """
     if kind in _TEXTS:
         if isinstance(value, str):
-            return value
+            return _clean(value)
     elif kind is ValueType.BOOL:
         if isinstance(value, bool):
             return value
@@ -67,7 +67,7 @@ def value_from_json(kind: ValueType, value: object) -> AttributeValue:
                 raise ValueError("the number does not fit a double") from None
     elif kind is ValueType.STRING_MAP:
         if isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
-            return dict(value)
+            return {_clean(k): _clean(v) for k, v in value.items()}
     elif isinstance(value, str):
         if kind is ValueType.TIMESTAMP:
             return Timestamp.parse(value)

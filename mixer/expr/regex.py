@@ -90,7 +90,11 @@ def _go_text(message: str | bytes) -> str:
 
 def is_text(text: str) -> bool:
     """Whether a text is free of bytes that are not UTF-8 (held as surrogate escapes)."""
-    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def with_replacements(text: str) -> str:

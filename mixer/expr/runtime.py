@@ -154,7 +154,10 @@ def _whole(value: object) -> dict[str, str]:
 
 def as_bytes(text: str) -> bytes:
     """The bytes of a text, those that are not UTF-8 included."""
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a UTF-16 pair, which no wire brings but JSON can
+        return text.encode("utf-8", "surrogatepass")
 
 
 # Arithmetic
@@ -188,7 +191,7 @@ def join_raw(*values: str) -> str:
 
 def size(text: str) -> int:
     """The length in bytes of UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+    return len(text) if text.isascii() else len(as_bytes(text))
 
 
 def match(text: str, pattern: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from mixer.attributes import ABSENT, Condition, MappingBag, Timestamp, TrackedMap, TrackingBag, ValueType, Vocabulary
@@ -155,3 +157,37 @@ def test_map_where_another_kind_is_declared_is_recorded_whole() -> None:
     with pytest.raises(EvalError, match=r"error converting value to string: 'stringmap\[a:1\]'"):
         compile_expr("x", Vocabulary({"x": ValueType.STRING})).evaluate(bag)
     assert bag.referenced == {("x", ""): Condition.EXACT}
+
+
+_HALF_PAIR = "a\ud800b"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "size(x)",
+        "toLower(x)",
+        'x < "a"',
+        'x < "\\xff"',
+        'x + "\\xff"',
+        'x.startsWith("\\xff")',
+        'match(x, "\\xff*")',
+        '"a.b".matches(x)',
+        "x.matches(x)",
+        'm[x] | "d"',
+        "ip(x)",
+        "timestamp(x)",
+        "dnsName(x) == dnsName(x)",
+        "email(x) == email(x)",
+        "uri(x) == uri(x)",
+        "d == d",
+        "e == e",
+        "u == u",
+    ],
+)
+def test_text_that_is_not_unicode_raises_nothing_but_eval_error(source: str) -> None:
+    kinds = {"x": "STRING", "m": "STRING_MAP", "d": "DNS_NAME", "e": "EMAIL_ADDRESS", "u": "URI"}
+    program = compile_expr(source, Vocabulary({name: ValueType[kind] for name, kind in kinds.items()}))
+    for text in (_HALF_PAIR, "\udcff", f"http://{_HALF_PAIR}/", f"{_HALF_PAIR}@{_HALF_PAIR}"):
+        with contextlib.suppress(EvalError):
+            program.evaluate(MappingBag({**dict.fromkeys("xdeu", text), "m": {}}))
