@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mixer.errors import StoreUnavailableError
 from mixer.store import FileStore, ResourceKey, Severity, StoreContents
@@ -280,3 +282,16 @@ async def test_problems_are_logged_once(folder: Path, store: FileStore) -> None:
         await store.load()
 
     assert [entry["event"] for entry in logs] == ["config_problem", "config_read"]
+
+
+@given(
+    data=st.binary(max_size=200)
+    | st.text(alphabet="kind:metadt{}[]-&*!|'\"\n \tanmes#%\0é", max_size=200).map(str.encode)
+)
+async def test_nothing_that_a_file_holds_is_raised(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    file = tmp_path_factory.mktemp("any") / "a.yaml"
+    file.write_bytes(data)
+
+    contents = await FileStore(file).load()
+
+    assert all(str(problem) for problem in contents.problems)
