@@ -169,6 +169,7 @@ _json = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     request=st.fixed_dictionaries(

@@ -81,6 +81,7 @@ def parses(source: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [
@@ -108,6 +109,7 @@ def test_longest_source_is_read() -> None:
     assert compile_expr(source, VOCABULARY).evaluate(BAG) is True
 
 
+@pytest.mark.slow
 def test_long_sum_of_names_is_checked_in_linear_time() -> None:
     source = "+".join(["1"] * 20_000)
     assert compile_expr(source, VOCABULARY).evaluate(BAG) == 20_000

@@ -16,6 +16,8 @@ from mixer.expr import compile_expr, parse, typecheck, unparse
 from tests.expr.interpreter import Interpreter
 from tests.expr.strategies import VOCABULARY, bags, expressions
 
+pytestmark = pytest.mark.slow
+
 law = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
