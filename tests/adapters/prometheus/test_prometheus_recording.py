@@ -146,6 +146,7 @@ async def test_label_sets_beyond_the_cap_share_one_series(process):
     assert process.sample("mixer_prometheus_series", metric="istio_m") == 3
 
 
+@pytest.mark.slow
 async def test_no_cap_keeps_every_label_set_apart(process):
     handler = await process.build(params("COUNTER", ["x"], max_series_per_metric=0))
     handler.handle_report([MetricInstance("m", 1, {"x": i}) for i in range(60_000)])
