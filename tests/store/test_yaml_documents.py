@@ -10,7 +10,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mixer.store.yamldoc import MAX_DEPTH, Document, read_documents
+from mixer.store.yamldoc import Document, read_documents
+from mixer.store.yamltree import MAX_DEPTH
 
 
 def read(text: str | bytes) -> list[Document]:
