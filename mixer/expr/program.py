@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mixer.attributes import AttributeBag, AttributeValue, ValueType, Vocabulary
-from mixer.errors import ExprError
+from mixer.errors import ExprError, ExprTypeError
 from mixer.expr.codegen import CodeBuilder
 from mixer.expr.parse import parse
 from mixer.expr.tree import Node, attribute_names
@@ -60,7 +60,13 @@ class _Known:
 
 @functools.lru_cache(maxsize=4096)
 def _compile(source: str, known: _Known) -> Program:
-    vocabulary = known.vocabulary
+    try:
+        return _build(source, known.vocabulary)
+    except RecursionError:  # only when the caller's own stack is nearly full
+        raise ExprTypeError("expression nested too deeply", source=source, offset=0) from None
+
+
+def _build(source: str, vocabulary: Vocabulary) -> Program:
     node = parse(source)
     kind = typecheck(node, vocabulary, source=source)
     builder = CodeBuilder(vocabulary)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+
 import pytest
 
 from mixer.attributes import Duration, MappingBag
@@ -113,3 +116,16 @@ def test_longest_source_is_read() -> None:
 def test_long_sum_of_names_is_checked_in_linear_time() -> None:
     source = "+".join(["1"] * 20_000)
     assert compile_expr(source, VOCABULARY).evaluate(BAG) == 20_000
+
+
+def test_full_stack_is_reported_as_too_deep_an_expression() -> None:
+    source = "toLower(shop.tenant + " * 24 + "shop.tenant" + ")" * 24
+
+    def compile_below(frames: int) -> None:
+        if frames:
+            compile_below(frames - 1)
+        else:
+            compile_expr(source, VOCABULARY)
+
+    with pytest.raises(ExprError, match="nested too deeply"):
+        compile_below(sys.getrecursionlimit() - len(inspect.stack(0)) - 60)
