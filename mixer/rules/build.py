@@ -114,12 +114,13 @@ class SnapshotBuilder:
             return result
         run.problems += problems
         former = self._good.get(resource.key)
-        if former is not None and former != resource:
-            kept, faults = compile_(former)
-            if kept is not None and not faults:
-                run.good[resource.key] = former
-                run.stale.add(resource.key)
-                return kept
+        if former is not None:
+            run.good[resource.key] = former  # also while something else keeps it from working
+            if former != resource:
+                kept, faults = compile_(former)
+                if kept is not None and not faults:
+                    run.stale.add(resource.key)
+                    return kept
         if result is None:
             run.broken.add(str(resource.key))
         return result
@@ -244,20 +245,21 @@ class SnapshotBuilder:
             run.good[resource.key] = resource
             return rule
         former = self._good.get(resource.key)
-        if former is not None and former != resource:
-            former_spec, _ = _decode(former, RuleSpec)
-            if former_spec is not None:
-                kept, _, faulty = resolve_rule(former, former_spec, scope)
-                if kept is not None and not faulty:
-                    run.good[resource.key] = former
-                    run.stale.add(resource.key)
-                    return kept
+        if former is None:
+            return rule
+        run.good[resource.key] = former
+        former_spec, _ = _decode(former, RuleSpec)
+        if former_spec is not None and former != resource:
+            kept, _, faulty = resolve_rule(former, former_spec, scope)
+            if kept is not None and not faulty:
+                run.stale.add(resource.key)
+                return kept
         return rule
 
     def _route(
         self, run: _Build, handlers: Mapping[str, HandlerConfig], rules: tuple[Rule, ...]
     ) -> tuple[dict[str, HandlerConfig], tuple[Rule, ...]]:
-        """Give each handler the instances routed to it, and leave out those that cannot take theirs."""
+        """Give each handler the instances routed to it, and leave out of the rules what it cannot take."""
         routed: dict[str, dict[str, CompiledInstance]] = {}
         for rule in rules:
             for action in rule.actions:
@@ -267,38 +269,52 @@ class SnapshotBuilder:
             config = self._with_instances(run, handlers[name], instances)
             if config is not None:
                 used[name] = config
-        if len(used) == len(routed):
+        taken = {name: {instance.name for instance in config.instances} for name, config in used.items()}
+        if all(len(instances) == len(taken.get(name, ())) for name, instances in routed.items()):
             return used, rules
         kept = []
         for rule in rules:
-            actions = tuple(action for action in rule.actions if action.handler in used)
+            actions = []
+            for action in rule.actions:
+                wanted = tuple(i for i in action.instances if i.name in taken.get(action.handler, ()))
+                if wanted:
+                    actions.append(replace(action, instances=wanted))
             if actions or rule.header_operations:
-                kept.append(replace(rule, actions=actions))
+                kept.append(replace(rule, actions=tuple(actions)))
         return used, tuple(kept)
 
     def _with_instances(
         self, run: _Build, config: HandlerConfig, routed: Mapping[str, CompiledInstance]
     ) -> HandlerConfig | None:
+        """A handler with its instances: with all, in its last good version with all, or with those it can take."""
         ordered = [routed[name] for name in sorted(routed)]
         infos = tuple(InstanceInfo(i.name, i.template, i.types) for i in ordered)
-        path = ("spec", "params") if config.key.kind == "handler" else ("spec",)
         faults = list(config.info.validate(config.params, infos))
         if faults:
+            path = ("spec", "params") if config.key.kind == "handler" else ("spec",)
             run.problems += _problems(config.resource, faults, path)
             former = self._good.get(config.key)
             kept = self._handler(former, frozenset())[0] if former is not None and former != config.resource else None
-            if kept is None or list(kept.info.validate(kept.params, infos)):
-                run.good.pop(config.key, None)
-                return None
-            run.good[config.key] = kept.resource
-            run.stale.add(config.key)
-            config = kept
-        # The raw spec stands for the params: a model's own text would hide a changed secret.
-        what = [config.info.name, config.resource.spec, [[i.name, i.fingerprint, repr(i.types)] for i in ordered]]
-        text = json.dumps(what, sort_keys=True, default=str)
-        return replace(
-            config, signature=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), instances=infos
-        )
+            if former is not None and kept is not None and not list(kept.info.validate(kept.params, infos)):
+                run.good[config.key] = former
+                run.stale.add(config.key)
+                config = kept
+            else:
+                infos = tuple(info for info in infos if not list(config.info.validate(config.params, (info,))))
+                if not infos or list(config.info.validate(config.params, infos)):
+                    return None
+        taken = {info.name for info in infos}
+        signature = _signature(config, [instance for instance in ordered if instance.name in taken])
+        return replace(config, signature=signature, instances=infos)
+
+
+def _signature(config: HandlerConfig, instances: list[CompiledInstance]) -> str:
+    """Equal for equal adapter, params and instances, whatever order their keys are written in."""
+    # The raw params: a model's own text would hide a changed secret.
+    params = config.resource.spec.get("params") if config.key.kind == "handler" else config.resource.spec
+    what = [config.info.name, params or {}, [[i.name, i.fingerprint, i.types] for i in instances]]
+    text = json.dumps(what, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _decode(resource: Resource, model: type[M]) -> tuple[M | None, list[Problem]]:

@@ -10,13 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Iterable
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mixer.rules.names import resolve
 from mixer.rules.specs import AdapterSpec, TemplateSpec
 from mixer.store import Problem, Resource
+
+_VARIETY, _NAME = 72295727, 72295888
+"""The options by which a file says that it describes a template. Source: ``mixer/adapter/model/extensions.proto``."""
 
 NOT_SERVED = "out-of-process adapters are not served by this version"
 
@@ -37,10 +42,35 @@ def decode_descriptors(text: str) -> descriptor_pb2.FileDescriptorSet:
     return found
 
 
+def check_template(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> None:
+    """Make sure that exactly one file describes a template, and does so in full.
+
+    Raises:
+        ValueError: It does not.
+    """
+    described = [
+        (file, options) for file in files if _VARIETY in (options := _unknown_options(file.options))
+    ]
+    if len(described) != 1:
+        raise ValueError(f"{len(described) or 'no'} files have the option template_variety, not one")
+    file, options = described[0]
+    name = options.get(_NAME)
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else ""
+    if not re.fullmatch("[a-zA-Z]+", text):
+        raise ValueError(f"{file.name} has no template_name of letters only" + (f": '{text}'" if text else ""))
+    if all(message.name != "InstanceMsg" for message in file.message_type):
+        raise ValueError(f"{file.name} declares no message InstanceMsg")
+
+
+def _unknown_options(options: descriptor_pb2.FileOptions) -> dict[int, object]:
+    """Options that no stub of ours knows: field number -> value on the wire."""
+    return {field.field_number: field.data for field in UnknownFieldSet(options)}
+
+
 def template_problems(resource: Resource, spec: TemplateSpec) -> list[Problem]:
     """What is wrong with a `template` resource."""
     try:
-        decode_descriptors(spec.descriptor)
+        check_template(decode_descriptors(spec.descriptor).file)
     except ValueError as exc:
         expected = "base64 of a serialized FileDescriptorSet with its imports"
         return [Problem.of(resource, ("spec", "descriptor"), f"unable to parse descriptor: {exc}", expected=expected)]

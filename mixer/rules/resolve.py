@@ -5,13 +5,13 @@ Source: spec runtime 3.6, 3.7 and 3.9.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from mixer.attributes import ValueType, Vocabulary
 from mixer.errors import ExprError
 from mixer.expr import Program, compile_expr
-from mixer.rules.names import resolve
+from mixer.rules.names import candidates
 from mixer.rules.snapshot import Action, HandlerConfig, HeaderOperation, Rule
 from mixer.rules.specs import ActionSpec, HeaderOperationKind, HeaderOperationTemplate, RuleSpec
 from mixer.store import Problem, Resource, Severity
@@ -83,15 +83,21 @@ def _place(exc: ExprError) -> str:
     return f"a valid expression; at column {exc.offset + 1} of: {exc.source}"
 
 
+def _find(reference: str, kind: str, namespace: str, sound: Container[str], broken: Container[str]) -> str | None:
+    """The full name that a reference means among all resources, sound or not."""
+    names = candidates(reference, kind, namespace)
+    return next((name for name in names if name in sound or name in broken), None)
+
+
 def _resolve_action(
     resource: Resource, index: int, spec: ActionSpec, scope: Scope, problems: list[Problem]
 ) -> Action | None:
     path: Path = ("spec", "actions", index)
     namespace = resource.key.namespace
-    if resolve(spec.handler, "handler", namespace, scope.broken):
+    handler_name = _find(spec.handler, "handler", namespace, scope.handlers, scope.broken)
+    if handler_name in scope.broken:
         problems.append(_left_out(resource, (*path, "handler"), f"handler '{spec.handler}'"))
         return None
-    handler_name = resolve(spec.handler, "handler", namespace, scope.handlers)
     if handler_name is None:
         message = f"Handler not found: handler='{spec.handler}'"
         problems.append(
@@ -105,11 +111,11 @@ def _resolve_action(
     excused = False
     for position, reference in enumerate(spec.instances):
         where = (*path, "instances", position)
-        if resolve(reference, "instance", namespace, scope.broken):
+        name = _find(reference, "instance", namespace, scope.instances, scope.broken)
+        if name in scope.broken:
             problems.append(_left_out(resource, where, f"instance '{reference}'"))
             excused = True
             continue
-        name = resolve(reference, "instance", namespace, scope.instances)
         if name is None:
             expected = "the name of an instance, name.namespace or name.kind"
             problems.append(

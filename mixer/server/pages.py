@@ -5,6 +5,7 @@ Source: spec runtime 7.3 and 7.6.
 
 from __future__ import annotations
 
+import asyncio
 import html
 import platform
 from collections.abc import Awaitable, Callable, Mapping
@@ -42,7 +43,9 @@ def metrics_page(registry: CollectorRegistry) -> Page:
 
     async def page(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        # In a thread: a large scrape takes its time, and requests must not wait for it.
+        body = await asyncio.to_thread(encode, registry)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     return page
 

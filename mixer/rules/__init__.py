@@ -1,0 +1,1 @@
+"""From resources to a snapshot: specs decoded, names resolved, expressions compiled, routes laid out."""
