@@ -276,3 +276,7 @@ def _eval_lines(lines: Iterable[str]) -> None:
         finally:
             first = False
         click.echo(json.dumps(evaluate_case(request, vocabulary), ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

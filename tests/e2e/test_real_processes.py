@@ -205,7 +205,7 @@ def test_validate_exits_with_0_1_or_2(folder: Path) -> None:
     assert as_json.returncode == 1
     problem = json.loads(as_json.stdout)["problems"][0]
     assert (problem["object"], problem["field"]) == ("deny.rule.istio-system", "spec.actions[0].handler")
-    assert problem["line"] == 11
+    assert problem["line"] == 12
     assert validate("no/such/path").returncode == 2
 
 
