@@ -196,6 +196,8 @@ class Env:
         shared: State of this adapter that outlives its handlers, one mapping for all handlers of the
             adapter in this process. Keys are the adapter's business.
         scrape: What ``--metrics-port`` serves; a handler registers collectors here.
+        metrics: What ``--monitoring-port`` serves: Mixer's metrics of itself. Handlers come and go and a
+            registry takes a name once, so collectors made here are kept in ``shared``.
     """
 
     handler: str
@@ -204,6 +206,7 @@ class Env:
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     shared: MutableMapping[str, Any]
     scrape: CollectorRegistry
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
 
 
 class Params(ProtoModel):

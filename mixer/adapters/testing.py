@@ -71,6 +71,7 @@ class RecordingEnv:
     Attributes:
         clock: The time, which the test moves.
         scrape: The registry that the handler may register with.
+        metrics: The registry of Mixer's metrics of itself.
         logged: One dict for each log line, with ``event`` and ``log_level``.
         crashes: What background tasks died of.
     """
@@ -78,6 +79,7 @@ class RecordingEnv:
     def __init__(self, clock: FakeClock | None = None, *, shared: dict[str, Any] | None = None) -> None:
         self.clock = clock or FakeClock()
         self.scrape = CollectorRegistry()
+        self.metrics = CollectorRegistry()
         self.shared: dict[str, Any] = {} if shared is None else shared
         self.logged: list[dict[str, Any]] = []
         self.crashes: list[BaseException] = []
@@ -91,7 +93,7 @@ class RecordingEnv:
             raise structlog.DropEvent
 
         log = structlog.wrap_logger(None, processors=[keep]).bind(handler=handler)
-        return Env(handler, log, self.clock, self._spawn, self.shared, self.scrape)
+        return Env(handler, log, self.clock, self._spawn, self.shared, self.scrape, self.metrics)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
