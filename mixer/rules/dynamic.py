@@ -48,9 +48,7 @@ def check_template(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> None:
     Raises:
         ValueError: It does not.
     """
-    described = [
-        (file, options) for file in files if _VARIETY in (options := _unknown_options(file.options))
-    ]
+    described = [(file, options) for file in files if _VARIETY in (options := _unknown_options(file.options))]
     if len(described) != 1:
         raise ValueError(f"{len(described) or 'no'} files have the option template_variety, not one")
     file, options = described[0]
@@ -64,7 +62,8 @@ def check_template(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> None:
 
 def _unknown_options(options: descriptor_pb2.FileOptions) -> dict[int, object]:
     """Options that no stub of ours knows: field number -> value on the wire."""
-    return {field.field_number: field.data for field in UnknownFieldSet(options)}
+    unknown = UnknownFieldSet(options)
+    return {unknown[i].field_number: unknown[i].data for i in range(len(unknown))}
 
 
 def template_problems(resource: Resource, spec: TemplateSpec) -> list[Problem]:

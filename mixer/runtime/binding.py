@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from mixer.adapters.base import Clock, Handler
 from mixer.attributes import AttributeBag
-from mixer.errors import EvalError
 from mixer.rules.routes import ALWAYS, Directive, Route, Routes
 from mixer.rules.snapshot import Snapshot
 from mixer.runtime.handlers import LiveHandler
@@ -80,15 +79,20 @@ class BoundRoutes:
 
 
 class Matches:
-    """Which conditions hold for one request: each is evaluated when first asked for, and once."""
+    """Which conditions hold for one bag: each is evaluated when first asked for, and once.
 
-    __slots__ = ("_bag", "_conditions", "_holds", "_on_error", "_sampled")
+    ``drawn`` is what sampling has decided for the request so far; all its phases share it.
+    """
 
-    def __init__(self, routes: BoundRoutes, bag: AttributeBag, on_error: Callable[[EvalError], None]) -> None:
+    __slots__ = ("_bag", "_conditions", "_drawn", "_holds", "_on_error")
+
+    def __init__(
+        self, routes: BoundRoutes, bag: AttributeBag, drawn: dict[Sampler, bool], on_error: Callable[[Exception], None]
+    ) -> None:
         self._conditions = routes.conditions
         self._bag = bag
         self._holds: list[bool | None] = [None] * len(self._conditions)
-        self._sampled: dict[Sampler, bool] = {}
+        self._drawn = drawn
         self._on_error = on_error
 
     def holds(self, condition: int) -> bool:
@@ -99,7 +103,7 @@ class Matches:
         if held is None:
             try:
                 held = self._conditions[condition](self._bag) is True
-            except EvalError as exc:
+            except Exception as exc:  # noqa: BLE001  one rule must not cost the others
                 held = False
                 self._on_error(exc)
             self._holds[condition] = held
@@ -112,9 +116,9 @@ class Matches:
         sampler = route.sampler
         if sampler is None:
             return True
-        drawn = self._sampled.get(sampler)
+        drawn = self._drawn.get(sampler)
         if drawn is None:
-            drawn = self._sampled[sampler] = sampler.selects(self._bag)
+            drawn = self._drawn[sampler] = sampler.selects(self._bag)
         return drawn
 
 

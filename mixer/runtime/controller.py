@@ -26,6 +26,9 @@ from mixer.store import Severity, Store, StoreContents
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.runtime.controller")
 
+WATCH_AGAIN_S = 1.0
+"""Pause after a store's watch broke off."""
+
 
 class Controller:
     """Owns the dispatcher's binding: `start` publishes the first configuration, `aclose` ends everything."""
@@ -46,6 +49,7 @@ class Controller:
         self._strict = strict
         self._table = HandlerTable(clock, scrape, metrics)
         self._watch: asyncio.Task[None] | None = None
+        self._applying = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self.dispatcher = Dispatcher(
             Binding(empty_snapshot(), {}, clock, metrics), metrics, handler_timeout_s=handler_timeout_s
@@ -69,14 +73,30 @@ class Controller:
         self._watch = asyncio.get_running_loop().create_task(self._follow(store), name="follow the store")
 
     async def _follow(self, store: Store) -> None:
-        async for contents in store.watch():
+        while True:
             try:
-                await self.apply(contents)
+                async for contents in store.watch():
+                    await self._apply_guarded(contents)
+                return
             except Exception as exc:
-                log.error("configuration_not_applied", exc_info=exc)
+                log.error("store_watch_failed", exc_info=exc, retry_in_s=WATCH_AGAIN_S)
+            await self._clock.sleep(WATCH_AGAIN_S)
+
+    async def _apply_guarded(self, contents: StoreContents) -> None:
+        try:
+            await self.apply(contents)
+        except Exception as exc:
+            log.error("configuration_not_applied", exc_info=exc)
 
     async def apply(self, contents: StoreContents) -> Snapshot:
-        """Build and publish one state of the store; returns once requests are served from it."""
+        """Build and publish one state of the store; returns once requests are served from it.
+
+        Several calls take turns, in the order of their arrival.
+        """
+        async with self._applying:
+            return await self._apply(contents)
+
+    async def _apply(self, contents: StoreContents) -> Snapshot:
         started = perf_counter()
         snapshot = await asyncio.to_thread(self._builder.build, contents)
         self.latest = snapshot
@@ -125,8 +145,10 @@ class Controller:
 
     async def aclose(self) -> None:
         """Stop following the store, let requests finish, flush and close every handler."""
+        self.ready.clear()
         if self._watch is not None:
-            self._watch.cancel()
+            async with self._applying:  # not in the middle of a change, whose new handlers nobody would close
+                self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         await asyncio.gather(*self._retiring, return_exceptions=True)
         former, self.dispatcher.binding = (

@@ -16,12 +16,13 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from mixer.adapters.base import Code, QuotaArgs, QuotaResult, Status
+from mixer.adapters.base import CheckResult, Code, QuotaArgs, QuotaResult, Status
 from mixer.attributes import AttributeBag, OverlayBag, TrackingBag
 from mixer.errors import AdapterError, BackendUnavailableError, EvalError, MixerError
 from mixer.rules.routes import request_namespace
 from mixer.runtime.binding import Binding, BoundRoute, Matches
 from mixer.runtime.headers import header_directive
+from mixer.runtime.isolation import being_cancelled
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.runtime.results import (
     DEFAULT_VALID_DURATION,
@@ -33,6 +34,7 @@ from mixer.runtime.results import (
     combine_quotas,
     direct_response,
 )
+from mixer.runtime.sampling import Sampler
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.runtime.dispatcher")
 
@@ -84,16 +86,17 @@ class Dispatcher:
         binding = self.binding
         with binding.pinned():
             tracked = TrackingBag(bag)
-            visible = await self._preprocess(binding, tracked)
+            drawn: dict[Sampler, bool] = {}
+            visible = await self._preprocess(binding, tracked, drawn)
             before_check = dict(tracked.referenced)
-            outcome = await self._precondition(binding, visible, tracked)
+            outcome = await self._precondition(binding, visible, tracked, drawn)
             if not quotas or not outcome.result.status.ok:
                 return outcome
             answers = {}
             for name in sorted(quotas):
                 tracked.referenced.clear()
                 tracked.referenced.update(before_check)
-                result = await self._quota(binding, visible, name, quotas[name], dedup_id + name)
+                result = await self._quota(binding, visible, name, quotas[name], dedup_id + name, drawn)
                 answers[name] = QuotaOutcome(result, dict(tracked.referenced))
             return CheckOutcome(outcome.result, outcome.referenced, outcome.directive, answers)
 
@@ -111,13 +114,14 @@ class Dispatcher:
             for index, record in enumerate(records):
                 if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1:
                     await asyncio.sleep(0)
+                drawn: dict[Sampler, bool] = {}
                 try:
-                    bag = await self._preprocess(binding, record)
+                    bag = await self._preprocess(binding, record, drawn)
                 except DispatchError as exc:
                     errors.append(str(exc))
                     continue
                 routes = binding.routes(request_namespace(bag))
-                matches = Matches(routes, bag, self._match_failed)
+                matches = Matches(routes, bag, drawn, self._match_failed)
                 for route in routes.reports:
                     if not matches.selects(route):
                         continue
@@ -135,20 +139,20 @@ class Dispatcher:
                         batch[1].append(instance)
             self._metrics.instances_per_request.observe(built)
             calls = [(route, _reporting(route, instances)) for route, instances in batches.values()]
-            answers = await self._call_all(calls)
+            answers = await self._call_all(calls, type(None))
         errors += (f"failed to report all values: {a.text}" for a in answers if isinstance(a, _Failure))
         if errors:
             raise ReportError("", errors)
 
-    async def _preprocess(self, binding: Binding, bag: AttributeBag) -> AttributeBag:
+    async def _preprocess(self, binding: Binding, bag: AttributeBag, drawn: dict[Sampler, bool]) -> AttributeBag:
         """The bag with what attribute generators add; the very bag when there are none."""
         routes = binding.routes(request_namespace(bag))
         if not routes.generators:
             return bag
         errors: list[str] = []
-        matches = Matches(routes, bag, self._match_failed)
+        matches = Matches(routes, bag, drawn, self._match_failed)
         calls = self._prepare(routes.generators, matches, bag, errors, lambda route: route.handler.generate_attributes)
-        answers = await self._call_all(calls)
+        answers = await self._call_all(calls, Mapping)
         overlay = OverlayBag(bag)
         for (route, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, _Failure):
@@ -156,19 +160,21 @@ class Dispatcher:
             elif route.bind is not None:
                 try:
                     overlay.merge(route.bind(answer, bag))
-                except EvalError as exc:
+                except Exception as exc:  # noqa: BLE001  whatever a handler put out
                     errors.append(f"attribute bindings of [{route.instance.name}]: {exc}")
         if errors:
             raise DispatchError("preprocessing attributes failed: ", errors)
         return overlay
 
-    async def _precondition(self, binding: Binding, bag: AttributeBag, tracked: TrackingBag) -> CheckOutcome:
+    async def _precondition(
+        self, binding: Binding, bag: AttributeBag, tracked: TrackingBag, drawn: dict[Sampler, bool]
+    ) -> CheckOutcome:
         routes = binding.routes(request_namespace(bag))
-        matches = Matches(routes, bag, self._match_failed)
+        matches = Matches(routes, bag, drawn, self._match_failed)
         errors: list[str] = []
         calls = self._prepare(routes.checks, matches, bag, errors, lambda route: route.handler.handle_check)
         self._metrics.instances_per_request.observe(len(calls))
-        answers = await self._call_all(calls)
+        answers = await self._call_all(calls, CheckResult)
         results = []
         for (route, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, _Failure):
@@ -186,7 +192,13 @@ class Dispatcher:
         return CheckOutcome(result, dict(tracked.referenced), directive)
 
     async def _quota(
-        self, binding: Binding, bag: AttributeBag, name: str, request: QuotaRequest, dedup_id: str
+        self,
+        binding: Binding,
+        bag: AttributeBag,
+        name: str,
+        request: QuotaRequest,
+        dedup_id: str,
+        drawn: dict[Sampler, bool],
     ) -> QuotaResult:
         """Ask every candidate that matches; with none, the whole amount is free for a minute."""
         routes = binding.routes(request_namespace(bag))
@@ -195,13 +207,13 @@ class Dispatcher:
             log.debug("quota_not_configured", quota=name)
         args = QuotaArgs(request.amount, request.best_effort, dedup_id)
         errors: list[str] = []
-        matches = Matches(routes, bag, self._match_failed)
+        matches = Matches(routes, bag, drawn, self._match_failed)
 
         def asking(route: BoundRoute) -> Callable[[Any], QuotaResult | Awaitable[QuotaResult]]:
             return lambda instance: route.handler.handle_quota(instance, args)
 
         calls = self._prepare(candidates, matches, bag, errors, asking)
-        answers = await self._call_all(calls)
+        answers = await self._call_all(calls, QuotaResult)
         failures = [_Failure(text) for text in errors]
         results: list[tuple[str, QuotaResult]] = []
         for (route, _), answer in zip(calls, answers, strict=True):
@@ -239,8 +251,10 @@ class Dispatcher:
             calls.append((route, _applied(method(route), instance)))
         return calls
 
-    async def _call_all(self, calls: Sequence[tuple[BoundRoute, Callable[[], T | Awaitable[T]]]]) -> list[T | _Failure]:
-        """Call handlers; answers in the order of the calls, a failure in place of an answer."""
+    async def _call_all(
+        self, calls: Sequence[tuple[BoundRoute, Callable[[], T | Awaitable[T]]]], kind: type[Any]
+    ) -> list[T | _Failure]:
+        """Call handlers; answers in the order of the calls, a failure in place of what is no answer of that kind."""
         answers: list[Any] = []
         waiting: list[int] = []
         for route, call in calls:
@@ -262,21 +276,31 @@ class Dispatcher:
             done = await asyncio.gather(*(answers[index] for index in waiting))
             for index, answer in zip(waiting, done, strict=True):
                 answers[index] = answer
-        return answers
+        return [
+            answer if isinstance(answer, (kind, _Failure)) else _wrong_answer(route, answer, kind)
+            for (route, _), answer in zip(calls, answers, strict=True)
+        ]
 
     async def _wait(self, route: BoundRoute, answer: Awaitable[T], started: float) -> T | _Failure:
+        limit = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with limit:
                 result = await answer
+        except asyncio.CancelledError as exc:
+            if being_cancelled():
+                raise
+            return self._failed(route, exc, started)
         except Exception as exc:  # noqa: BLE001  a fault of one handler must not cost the others
+            if limit.expired():
+                route.failed(perf_counter() - started)
+                text = f"handler '{route.name}' gave no answer within {self._timeout_s:g}s"
+                return _Failure(text, Code.UNAVAILABLE)
             return self._failed(route, exc, started)
         route.served(perf_counter() - started)
         return result
 
-    def _failed(self, route: BoundRoute, exc: Exception, started: float) -> _Failure:
+    def _failed(self, route: BoundRoute, exc: BaseException, started: float) -> _Failure:
         route.failed(perf_counter() - started)
-        if isinstance(exc, TimeoutError):
-            return _Failure(f"handler '{route.name}' gave no answer within {self._timeout_s:g}s", Code.UNAVAILABLE)
         if isinstance(exc, BackendUnavailableError):
             return _Failure(str(exc), Code.UNAVAILABLE)
         if isinstance(exc, AdapterError):
@@ -291,9 +315,17 @@ class Dispatcher:
         log.error("instance_builder_crashed", instance=route.instance.name, exc_info=exc)
         return f"evaluation failed at [{route.instance.name}]: '{type(exc).__name__}: {exc}'"
 
-    def _match_failed(self, exc: EvalError) -> None:
+    def _match_failed(self, exc: Exception) -> None:
         self._metrics.match_errors.inc()
-        log.debug("match_not_evaluated", error=str(exc))
+        if isinstance(exc, EvalError):
+            log.debug("match_not_evaluated", error=str(exc))
+        else:
+            log.error("match_crashed", exc_info=exc)
+
+
+def _wrong_answer(route: BoundRoute, answer: object, kind: type[Any]) -> _Failure:
+    log.error("handler_answer_of_wrong_kind", handler=route.name, answer=type(answer).__name__, expected=kind.__name__)
+    return _Failure(f"handler '{route.name}' answered with {type(answer).__name__} instead of {kind.__name__}")
 
 
 def _applied(method: Callable[[Any], T], instance: Any) -> Callable[[], T]:

@@ -19,9 +19,13 @@ from mixer.adapters.base import CheckResult, Clock, Env, Handler, QuotaArgs, Quo
 from mixer.attributes import AttributeValue
 from mixer.errors import BackendUnavailableError
 from mixer.rules.snapshot import HandlerConfig
+from mixer.runtime.isolation import being_cancelled
 from mixer.runtime.metrics import RuntimeMetrics
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.runtime.handlers")
+
+BUILD_TIMEOUT_S = 30.0
+"""How long a handler may take to start; meanwhile the former configuration serves."""
 
 CLOSE_TIMEOUT_S = 10.0
 """How long a handler may take to flush and close before it is left to itself."""
@@ -90,7 +94,11 @@ class HandlerTable:
         built = await asyncio.gather(*(self._next(before.get(name), config) for name, config in configs.items()))
         after = dict(zip(configs, built, strict=True))
         self._live = after
-        self._metrics.handlers.set(len(after))
+        self._metrics.handlers.set(sum(not live.error for live in after.values()))
+        self._metrics.handlers_stale.clear()
+        for name, live in after.items():
+            if live.config.signature != configs[name].signature:
+                self._metrics.handlers_stale.labels(live.name).set(1)
         return after
 
     async def release(self, handlers: Collection[LiveHandler]) -> None:
@@ -108,19 +116,21 @@ class HandlerTable:
     async def _build(self, config: HandlerConfig, old: LiveHandler | None) -> LiveHandler:
         live = LiveHandler(config, Handler())
         try:
-            live.handler = await config.info.build(config.params, config.instances, self._env(live))
-        except Exception as exc:  # noqa: BLE001  whatever an adapter raises, the others must run
-            self._metrics.build_failures.inc()
+            async with asyncio.timeout(BUILD_TIMEOUT_S):
+                live.handler = await config.info.build(config.params, config.instances, self._env(live))
+        except (Exception, asyncio.CancelledError) as exc:  # whatever an adapter raises, the others must run
             await self._end_tasks(live)
-            reason = f"handler '{config.name}' could not be built: {exc}"
+            if isinstance(exc, asyncio.CancelledError) and being_cancelled():
+                raise
+            self._metrics.build_failures.inc()
+            error = str(exc) or type(exc).__name__
             if old is not None and not old.error:
-                self._metrics.handlers_stale.labels(config.name).set(1)
-                log.error("handler_build_failed", handler=config.name, error=str(exc), outcome="last good one runs on")
+                log.error("handler_build_failed", handler=config.name, error=error, outcome="last good one runs on")
                 return old
-            log.error("handler_build_failed", handler=config.name, error=str(exc), outcome="its requests fail")
+            log.error("handler_build_failed", handler=config.name, error=error, outcome="its requests fail")
+            reason = f"handler '{config.name}' could not be built: {error}"
             return LiveHandler(config, AbsentHandler(reason), error=reason)
         self._metrics.handlers_new.inc()
-        self._metrics.handlers_stale.labels(config.name).set(0)
         return live
 
     def _env(self, live: LiveHandler) -> Env:
@@ -143,18 +153,21 @@ class HandlerTable:
             task.add_done_callback(done)
 
         shared = self._shared.setdefault(config.info.name, {})
-        return Env(config.name, logger, self._clock, spawn, shared, self._scrape)
+        return Env(config.name, logger, self._clock, spawn, shared, self._scrape, self._metrics.registry)
 
     async def close(self, live: LiveHandler) -> None:
         """Flush and close a handler; never raises."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await live.handler.aclose()
-        except Exception as exc:  # noqa: BLE001  closing goes on with the next
+        except (Exception, asyncio.CancelledError) as exc:  # closing goes on with the next
+            if isinstance(exc, asyncio.CancelledError) and being_cancelled():
+                raise
             self._metrics.close_failures.inc()
             log.error("handler_close_failed", handler=live.name, error=str(exc) or type(exc).__name__)
         await self._end_tasks(live)
-        self._metrics.handlers_closed.inc()
+        if not live.error:
+            self._metrics.handlers_closed.inc()
 
     async def _end_tasks(self, live: LiveHandler) -> None:
         tasks = list(live.tasks)

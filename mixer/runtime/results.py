@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mixer.adapters.base import CheckResult, Code, DirectResponse, QuotaResult, Status
+from mixer.adapters.base import NO_DURATION, CheckResult, Code, DirectResponse, QuotaResult, Status
 from mixer.attributes import Condition, Duration
 from mixer.errors import MixerError
 from mixer.rules.specs import HeaderOperationKind
@@ -95,15 +95,17 @@ def combine_checks(results: Sequence[tuple[str, CheckResult]]) -> tuple[CheckRes
 
 
 def combine_quotas(results: Sequence[tuple[str, QuotaResult]]) -> QuotaResult:
-    """The least that any of the handlers grants, for the shortest time any of them says; first status not OK."""
+    """The least that any of the handlers grants, for the shortest time any of them says; first status not OK.
+
+    A duration of 0 is no time but the absence of an end, and counts only where nothing else is said.
+    """
     denials = [(name, result.status) for name, result in results if not result.status.ok]
     status = Status()
     if denials:
         message = ", ".join(f"{name}:{denial.message}" for name, denial in denials)
         status = Status(denials[0][1].code, message)
-    return QuotaResult(
-        min(result.amount for _, result in results), min(result.valid_duration for _, result in results), status
-    )
+    ends = [result.valid_duration for _, result in results if result.valid_duration]
+    return QuotaResult(min(result.amount for _, result in results), min(ends, default=NO_DURATION), status)
 
 
 _HTTP = {

@@ -8,6 +8,7 @@ Source: spec runtime 1.10 and 3.4, spec language 4.5.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from mixer.store.resource import Path
 from mixer.templates.base import Field, InferredTypes, Template
 
 _EXPECTED_EXPRESSION = 'an expression in quotes, such as "1" or \'source.name | "unknown"\''
+_EXPECTED_BINDINGS = "a mapping of attribute name to expression"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +36,7 @@ class CompiledInstance:
         name: Full name ``name.kind.namespace``; what handlers see as ``instance.name``.
         short_name: The name alone; what a quota is asked for by.
         types: What the expressions of the dynamic fields evaluate to.
-        attributes: Every attribute that building may read.
+        attributes: Every attribute of a request that building, or binding, may read.
         build: Bag to instance. Raises `EvalError` with the field's name in the text.
         bind: For an attribute generator: the handler's outputs and the bag it was built from, to the
             attributes bound. Raises `EvalError`. None for every other variety.
@@ -71,6 +73,8 @@ class _Walk:
     faults: list[FieldError] = field(default_factory=list)
     leaves: list[_Leaf] = field(default_factory=list)
     types: dict[str, ValueType | Mapping[str, ValueType]] = field(default_factory=dict)
+    bound: set[str] = field(default_factory=set)
+    """Attributes of the request that attribute bindings read."""
 
 
 def compile_instance(
@@ -93,16 +97,17 @@ def compile_instance(
     if not isinstance(params, Mapping):
         return None, [FieldError((), f"{describe(params)} cannot be read here", "a mapping of the template's fields")]
     params = dict(params)
-    inline = params.pop("attributeBindings", params.pop("attribute_bindings", None))
-    if isinstance(inline, Mapping):
-        bindings = {**inline, **bindings}
+    if template.outputs:
+        bindings = {**_inline_bindings(walk, params), **bindings}
     arguments = _message(walk, template.fields, params, template.name, (), "", "")
     bind = _compile_bindings(walk, template, bindings)
     if walk.faults:
         return None, walk.faults
-    fast = walk.code.function(
-        "build", ["get"], [f"return {walk.code.bind(template.instance_type)}(name={name!r}{arguments})"]
-    )
+    body = f"return {walk.code.bind(template.instance_type)}(name={name!r}{arguments})"
+    try:
+        fast = walk.code.function("build", ["get"], [body])
+    except ExprError as exc:
+        return None, [FieldError((), str(exc))]
     leaves = tuple(walk.leaves)
 
     def build(bag: AttributeBag) -> Any:
@@ -112,8 +117,22 @@ def compile_instance(
             raise _blame(name, leaves, bag, vocabulary, exc) from exc
 
     canonical = json.dumps([template.name, params, dict(bindings)], sort_keys=True, default=str)
-    attributes = frozenset[str]().union(*(attribute_names(leaf.node) for leaf in leaves))
+    attributes = frozenset[str](walk.bound).union(*(attribute_names(leaf.node) for leaf in leaves))
     return CompiledInstance(name, short_name, template, walk.types, attributes, build, bind, canonical), []
+
+
+def _inline_bindings(walk: _Walk, params: dict[str, Any]) -> Mapping[str, Any]:
+    """The bindings that stand among the params, as legacy kinds have them; taken out of ``params``."""
+    snake = params.pop("attribute_bindings", None)
+    camel = params.pop("attributeBindings", None)
+    bindings = snake if camel is None else camel
+    if bindings is None:
+        return {}
+    if not isinstance(bindings, Mapping):
+        path: Path = ("attributeBindings",)
+        walk.faults.append(FieldError(path, f"{describe(bindings)} cannot be read here", _EXPECTED_BINDINGS))
+        return {}
+    return bindings
 
 
 def _message(
@@ -122,22 +141,26 @@ def _message(
     """The keyword arguments, each with a comma before it, that build a message from these params."""
     by_name = {to_camel(f.name): f for f in fields}
     arguments = ""
-    for f in fields:
-        if f.type is None and not f.fields:
-            walk.types[dotted + f.name] = {} if f.is_map else ValueType.VALUE_TYPE_UNSPECIFIED
+    for dynamic in (f for f in fields if f.type is None and not f.fields):
+        walk.types[dotted + dynamic.name] = {} if dynamic.is_map else ValueType.VALUE_TYPE_UNSPECIFIED
     for key, value in params.items():
-        found = by_name.get(to_camel(str(key)))
-        if found is None:
-            expected = f"one of {', '.join(by_name)}" if by_name else "no params"
-            walk.faults.append(FieldError((*path, key), f'unknown field "{key}" in {owner}', expected))
+        spelling = to_camel(str(key))
+        f = by_name.get(spelling)
+        if f is None:
+            walk.faults.append(FieldError((*path, key), f'unknown field "{key}" in {owner}', _known(spelling, by_name)))
             continue
-        f = found
-        if value is None or (key != to_camel(f.name) and to_camel(f.name) in params):
+        if value is None or (key != spelling and spelling in params):
             continue
         text = _field(walk, f, value, owner, (*path, key), f"{title}{f.title}", dotted)
         if text:
             arguments += f", {to_snake(f.name)}={text}"
     return arguments
+
+
+def _known(name: str, fields: Mapping[str, Field]) -> str:
+    """What could have been meant by the name of a field that does not exist."""
+    close = difflib.get_close_matches(name, fields, n=1)
+    return close[0] if close else f"one of {', '.join(fields)}" if fields else "no params"
 
 
 def _field(walk: _Walk, f: Field, value: Any, owner: str, path: Path, title: str, dotted: str) -> str:
@@ -177,27 +200,33 @@ def _expression(walk: _Walk, source: object, declared: ValueType | None, path: P
         node = parse(source)
         kind = typecheck(node, walk.vocabulary, source=source)
     except ExprError as exc:
-        walk.faults.append(FieldError(path, f"failed to evaluate expression for field '{title}': {exc}", _caret(exc)))
+        mark = ";" if declared is None else ":"  # as the original has it
+        message = f"failed to evaluate expression for field '{title}'{mark} {exc}"
+        walk.faults.append(FieldError(path, message, _place(exc)))
         return ""
     if declared is not None and kind is not declared:
         message = f"error type checking for field '{title}': Evaluated expression type {kind.name} want {declared.name}"
-        walk.faults.append(FieldError(path, message))
+        walk.faults.append(FieldError(path, message, f"an expression of type {declared.name}"))
         return ""
     walk.leaves.append(_Leaf(title, source, node, kind, declared))
     if declared is None and dotted:
         walk.types[dotted] = kind
-    text = walk.code.expression(node)
-    if kind is ValueType.STRING_MAP:
-        return f"{walk.code.bind(_whole)}({text})"
-    if declared in _CHECKED:
-        return f"{walk.code.bind(_of_kind)}({text}, {walk.code.bind(_CHECKED[declared])})"
-    return text
+    return _checked(walk.code, walk.code.expression(node), kind, declared)
 
 
 _CHECKED: Mapping[ValueType | None, type] = {ValueType.TIMESTAMP: Timestamp, ValueType.IP_ADDRESS: bytes}
 
 
-def _caret(exc: ExprError) -> str:
+def _checked(code: CodeBuilder, text: str, kind: ValueType, declared: ValueType | None) -> str:
+    """The text of an expression whose value leaves the language, with what has to be done to it on the way."""
+    if kind is ValueType.STRING_MAP:
+        return f"{code.bind(_whole)}({text})"
+    if declared in _CHECKED:
+        return f"{code.bind(_of_kind)}({text}, {code.bind(_CHECKED[declared])})"
+    return text
+
+
+def _place(exc: ExprError) -> str:
     return f"a valid expression; at column {exc.offset + 1} of: {exc.source}"
 
 
@@ -276,27 +305,31 @@ def _compile_bindings(
             walk.faults.append(FieldError(path, f"{describe(source)} cannot be read here", _EXPECTED_EXPRESSION))
             continue
         try:
-            node = parse(source.replace("$out.", prefix))
-            kind = typecheck(node, walk.vocabulary)
-            target = typecheck(parse(name), walk.vocabulary)
+            spelled_out = source.replace("$out.", prefix)
+            node = parse(spelled_out)
+            kind = typecheck(node, walk.vocabulary, source=spelled_out)
+            target = typecheck(parse(name), walk.vocabulary, source=name)
         except ExprError as exc:
             message = f"error evaluating AttributeBinding expression '{source}' for attribute '{name}': {exc}"
-            walk.faults.append(FieldError(path, message))
+            walk.faults.append(FieldError(path, message, _place(exc)))
             continue
         if kind is not target:
             message = (
                 f"error evaluating AttributeBinding: type '{target.name}' for attribute '{name}' "
                 f"does not match type '{kind.name}' for expression '{source}'"
             )
-            walk.faults.append(FieldError(path, message))
+            walk.faults.append(FieldError(path, message, f"an expression of type {target.name}"))
             continue
-        text = code.expression(node)
-        if kind is ValueType.STRING_MAP:
-            text = f"{code.bind(_whole)}({text})"
-        elif kind is ValueType.IP_ADDRESS:
+        walk.bound |= {a for a in attribute_names(node) if not a.startswith(prefix)}
+        text = _checked(code, code.expression(node), kind, kind)
+        if kind is ValueType.IP_ADDRESS:
             text = f"{code.bind(_short_ip)}({text})"
         items.append(f"{name!r}: {text}")
-    evaluate = code.function("bind", ["get"], [f"return {{{', '.join(items)}}}"])
+    try:
+        evaluate = code.function("bind", ["get"], [f"return {{{', '.join(items)}}}"])
+    except ExprError as exc:
+        walk.faults.append(FieldError(("attributeBindings",), str(exc)))
+        return None
 
     def bind(outputs: Mapping[str, AttributeValue], bag: AttributeBag) -> dict[str, AttributeValue]:
         bound: dict[str, AttributeValue] = evaluate(_OutputBag(prefix, outputs, bag).get)
@@ -305,7 +338,7 @@ def _compile_bindings(
     return bind
 
 
-def _short_ip(address: Any) -> Any:
+def _short_ip(address: bytes) -> bytes:
     """Generated addresses are 4 bytes when they are IPv4. Source: spec runtime 4.3."""
-    mapped = isinstance(address, bytes) and len(address) == 16 and address.startswith(bytes(10) + b"\xff\xff")
+    mapped = len(address) == 16 and address.startswith(bytes(10) + b"\xff\xff")
     return address[12:] if mapped else address
