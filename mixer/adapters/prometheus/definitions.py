@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,6 +78,11 @@ def define(info: MetricInfo) -> Definition:
         labels=tuple(map(sanitise, info.label_names)),
         bounds=_bounds(info.buckets) if info.kind is MetricKind.DISTRIBUTION else (),
     )
+
+
+def with_labels(info: MetricInfo, dimensions: Collection[str]) -> MetricInfo:
+    """The metric with labels: those of its own, or else the dimensions of the instance that feeds it, sorted."""
+    return info if info.label_names or not dimensions else info.model_copy(update={"label_names": sorted(dimensions)})
 
 
 def definition_faults(info: MetricInfo) -> Iterator[FieldError]:

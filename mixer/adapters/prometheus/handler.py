@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mixer.adapters.base import Env, Handler, InstanceInfo
-from mixer.adapters.prometheus.definitions import define
+from mixer.adapters.prometheus.definitions import define, with_labels
 from mixer.adapters.prometheus.params import MetricInfo, PrometheusParams
 from mixer.adapters.prometheus.recording import Recorder
 from mixer.adapters.prometheus.series import RecordError
@@ -76,7 +76,7 @@ class PrometheusHandler(Handler):
         """Get the series of a metric; answers why it cannot be had."""
         name = info.instance_name
         try:
-            series = self._store.bind(define(info), self._user)
+            series = self._store.bind(define(with_labels(info, self._dimensions.get(name, ()))), self._user)
         except ConflictError as exc:
             if name:
                 self._refused[name] = info, str(exc)

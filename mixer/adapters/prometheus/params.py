@@ -91,6 +91,8 @@ class MetricInfo(Params):
     label_names: list[str] = Field(default_factory=list)
     """The labels: the dimensions of the instance, no more and no less, spelled alike once both are cleaned as names are.
 
+    None given means just that: the dimensions of the instance, sorted.
+
     Changing the set of labels, the kind, the help text or the bounds of a metric starts it anew, alone; their order
     means nothing.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from mixer.adapters.base import InstanceInfo
-from mixer.adapters.prometheus.definitions import Definition, define, definition_faults, sanitise
+from mixer.adapters.prometheus.definitions import Definition, define, definition_faults, sanitise, with_labels
 from mixer.adapters.prometheus.exposition import OWN_METRICS
 from mixer.adapters.prometheus.params import MetricInfo, PrometheusParams
 from mixer.store.problem import FieldError
@@ -18,13 +18,14 @@ from mixer.store.problem import FieldError
 def validate(params: PrometheusParams, instances: Sequence[InstanceInfo]) -> Iterator[FieldError]:
     """Every fault of the params, with the dimensions of the instances that are routed to the handler."""
     sound: list[tuple[int, MetricInfo, Definition]] = []
-    for index, info in enumerate(params.metrics):
+    dimensions = {i.name: keys for i in instances if isinstance(keys := i.types.get("dimensions"), Mapping)}
+    for index, configured in enumerate(params.metrics):
+        info = with_labels(configured, dimensions.get(configured.instance_name, ()))
         faults = list(definition_faults(info))
         yield from (fault.below("metrics", index) for fault in faults)
         if not faults:
             sound.append((index, info, define(info)))
     yield from _clashes(sound)
-    dimensions = {i.name: keys for i in instances if isinstance(keys := i.types.get("dimensions"), Mapping)}
     for index, info, definition in sound:
         if info.instance_name in dimensions:
             message = dimension_fault(definition, dimensions[info.instance_name])
