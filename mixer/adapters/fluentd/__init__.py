@@ -1,7 +1,7 @@
 """fluentd: log entries to Fluentd, or to whatever speaks its Forward protocol. Source: spec adapters 4.2.
 
 Read in this order: `params` (what an operator writes), `entries` (a log entry as bytes), `chunks` (what is sent and
-acknowledged), `memory` (where entries wait), `connection` and `shipper` (how they leave), `ledger` (what became of
+acknowledged), `memory` or `spool` (where entries wait; on disk in `journal` and `records`), `connection` and `shipper` (how they leave), `ledger` (what became of
 them), `handler` (puts them together).
 """
 

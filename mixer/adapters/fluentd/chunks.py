@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgpack  # type: ignore[import-untyped]
@@ -39,10 +39,17 @@ class Chunk:
 
 @dataclass(slots=True)
 class Batch:
-    """Entries that are sent together; ``pending`` shrinks as they are delivered, ``last`` is its last number."""
+    """Entries that are sent together.
+
+    Attributes:
+        last: The number of its last entry.
+        count: How many entries it had from the start.
+        pending: The chunks that are not delivered yet.
+    """
 
     last: int
-    pending: list[Chunk] = field(default_factory=list)
+    count: int
+    pending: list[Chunk]
 
 
 def cut(entries: Iterable[tuple[int, Entry]], *, origin: str) -> Batch:
@@ -53,10 +60,11 @@ def cut(entries: Iterable[tuple[int, Entry]], *, origin: str) -> Batch:
         origin: Names the queue among all queues there ever were.
     """
     by_tag: dict[str, list[tuple[int, bytes]]] = {}
-    last = -1
+    last, count = -1, 0
     for last, entry in entries:
         by_tag.setdefault(entry.tag, []).append((last, entry.data))
-    return Batch(last, [_chunk(tag, numbered, origin) for tag, numbered in by_tag.items()])
+        count += 1
+    return Batch(last, count, [_chunk(tag, numbered, origin) for tag, numbered in by_tag.items()])
 
 
 def _chunk(tag: str, numbered: list[tuple[int, bytes]], origin: str) -> Chunk:
@@ -82,18 +90,26 @@ class EntryQueue(Protocol):
         """Whether there is enough to send without waiting for the interval."""
         ...
 
+    def prepare(self) -> None:
+        """A round of sending starts: the time to see to what is not urgent."""
+        ...
+
     def extend(self, entries: list[Entry], /) -> Refusal | None:
         """Take entries at the end; never waits. What does not fit is refused, the rest is taken."""
         ...
 
     def next_batch(self) -> Batch | None:
-        """The batch at the front, the same one until it is finished; None when nothing waits."""
+        """The batch at the front, the same one until it is finished; None when nothing waits.
+
+        Raises:
+            OSError: It cannot be read for now.
+        """
         ...
 
     def finish(self, batch: Batch, /) -> None:
         """The batch at the front is delivered."""
         ...
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Free what is held; a queue that outlives the process keeps its entries."""
         ...

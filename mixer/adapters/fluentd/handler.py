@@ -16,6 +16,7 @@ from mixer.adapters.fluentd.ledger import FluentdMetrics, Ledger, Reason
 from mixer.adapters.fluentd.memory import MemoryQueue
 from mixer.adapters.fluentd.params import FluentdParams, Limits, split_address
 from mixer.adapters.fluentd.shipper import Shipper
+from mixer.adapters.fluentd.spool import SpoolQueue
 from mixer.errors import AdapterError
 from mixer.templates.logentry import LogEntryInstance
 
@@ -82,17 +83,28 @@ class FluentdHandler(Handler):
             self._ledger.leave()
         else:
             self._ledger.drop(Reason.CLOSED, self._ledger.buffered)
-        self._queue.close()
+        await self._queue.aclose()
 
 
 async def build(params: FluentdParams, instances: Sequence[InstanceInfo], env: Env) -> FluentdHandler:
-    """A handler with its task started. Nothing is sent yet, so a receiver that is away does no harm."""
+    """A handler with its tasks started. Nothing is sent yet, so a receiver that is away does no harm.
+
+    Raises:
+        AdapterError: The spool cannot be made.
+    """
     limits = Limits.of(params)
     host, port = split_address(params.address)
     ledger = Ledger(FluentdMetrics.of(env), env.handler)
-    queue = MemoryQueue(limits)
+    queue: EntryQueue
+    if params.spool_directory:
+        queue = spool = SpoolQueue(params.spool_directory, limits, ledger, env)
+        env.spawn(spool.sync())
+    else:
+        queue = MemoryQueue(limits)
     connection = ForwardConnection(host, port, timeout_s=limits.timeout_s, ask_ack=params.require_ack_response)
     shipper = Shipper(queue, connection, ledger, interval_s=limits.interval_s, clock=env.clock, log=env.log)
     env.spawn(shipper.run())
     encoder = EntryEncoder(params, instances, env.clock)
-    return FluentdHandler(encoder, queue, shipper, ledger, batch_bytes=limits.batch_bytes, durable=False)
+    return FluentdHandler(
+        encoder, queue, shipper, ledger, batch_bytes=limits.batch_bytes, durable=bool(params.spool_directory)
+    )

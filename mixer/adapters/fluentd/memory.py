@@ -29,6 +29,9 @@ class MemoryQueue:
         limits = self._limits
         return self._bytes >= limits.batch_bytes or 2 * len(self._entries) >= limits.buffer_entries
 
+    def prepare(self) -> None:
+        """Nothing needs to be."""
+
     def extend(self, entries: list[Entry], /) -> Refusal | None:
         """Take what fits; a smaller entry may still fit after a larger one was refused."""
         refused = 0
@@ -64,5 +67,5 @@ class MemoryQueue:
             self._first += 1
         self._batch = None
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Nothing is held but memory."""

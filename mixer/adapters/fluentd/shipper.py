@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from mixer.adapters.base import Clock
-from mixer.adapters.fluentd.chunks import Batch, Chunk, EntryQueue
+from mixer.adapters.fluentd.chunks import Chunk, EntryQueue
 from mixer.adapters.fluentd.connection import DeliveryError, ForwardConnection
 from mixer.adapters.fluentd.ledger import Ledger
 
@@ -93,18 +93,20 @@ class Shipper:
             self._ended.set()
 
     async def _ship_what_waits(self) -> None:
+        self._queue.prepare()
         goal = self._ledger.settled + self._ledger.buffered
         while self._ledger.settled < goal and not self._closing:
-            batch = self._queue.next_batch()
-            if batch is None:
-                return
-            if not await self._attempt(batch) and not self._closing:
+            if not await self._attempt() and not self._closing:
                 await self._backoff.wait(backoff_s(self._failures, self._spread.random()))
 
-    async def _attempt(self, batch: Batch) -> bool:
+    async def _attempt(self) -> bool:
+        """Send the batch at the front, if there is one; whether that went well."""
         try:
+            batch = self._queue.next_batch()
+            if batch is None:
+                return True
             await self._connection.push(batch, self._delivered)
-        except DeliveryError as exc:
+        except (DeliveryError, OSError) as exc:
             self._failures += 1
             self._ledger.retry()
             report = self._log.warning if self._failures == 1 else self._log.debug
@@ -142,6 +144,6 @@ class Shipper:
 
     async def _flush(self) -> None:
         attempts = _LAST_ATTEMPTS
-        while attempts and (batch := self._queue.next_batch()) is not None:
-            if not await self._attempt(batch):
+        while attempts and self._ledger.buffered:
+            if not await self._attempt():
                 attempts -= 1
