@@ -1,0 +1,146 @@
+"""Which conditions hold for a request, found without asking every rule.
+
+Most matches begin like ``context.protocol == "http" && destination.service.host == "ratings" && ...``. Conditions
+are therefore laid out as a tree over these leading equalities: the left side is evaluated once for all rules that
+begin with it, and a dictionary leads to those whose literal it equals. A thousand rules for other services cost one
+lookup. What follows the equalities is compiled into one function for each rule and runs only when they hold.
+
+Nothing else changes: a term is evaluated exactly when short-circuit evaluation of some rule would have come to it,
+so the attributes that a request is seen to depend on are the same as if each rule had been evaluated by itself.
+
+Source: spec language 5.3, spec runtime 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from mixer.attributes import AttributeValue, ValueType, Vocabulary
+from mixer.attributes.values import Absent
+from mixer.errors import EvalError
+from mixer.expr import Call, CodeBuilder, Constant, Node, Program
+from mixer.expr.tree import operands
+from mixer.expr.typecheck import static_type
+
+Get: TypeAlias = Callable[[str], AttributeValue | Absent]
+"""How an attribute is read: the ``get`` of a bag."""
+
+_INDEXED: Final = frozenset({ValueType.STRING, ValueType.INT64})
+"""Types of which equality is that of a dictionary's keys."""
+
+_DEEPEST: Final = 8
+"""Equalities of one rule that get a level each; the others wait in its remainder."""
+
+
+@dataclass(slots=True)
+class _Branch:
+    """All rules whose next term compares one expression with literals."""
+
+    evaluate: Callable[[Get], Any]
+    nodes: dict[object, _Node] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Node:
+    """What can still hold after the equalities that lead here: rules by number, the rest of their terms, branches."""
+
+    holding: list[int] = field(default_factory=list)
+    remainders: list[tuple[int, Callable[[Get], Any]]] = field(default_factory=list)
+    branches: list[_Branch] = field(default_factory=list)
+
+
+class ConditionTree:
+    """The conditions of many rules, by number; immutable once built."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, conditions: Iterable[tuple[int, Program]], vocabulary: Vocabulary) -> None:
+        self._root = _build([(number, _terms(program.node)) for number, program in conditions], vocabulary, 0)
+
+    def holding(self, get: Get, on_error: Callable[[EvalError], None]) -> list[int]:
+        """The numbers of the conditions that hold, in no order.
+
+        One that cannot be evaluated does not hold; ``on_error`` is told, once for all rules that share the fault.
+        """
+        found: list[int] = []
+        pending = [self._root]
+        while pending:
+            node = pending.pop()
+            found += node.holding
+            for number, remainder in node.remainders:
+                try:
+                    if remainder(get) is True:
+                        found.append(number)
+                except EvalError as exc:
+                    on_error(exc)
+            for branch in node.branches:
+                try:
+                    following = branch.nodes.get(branch.evaluate(get))
+                except EvalError as exc:
+                    on_error(exc)
+                    continue
+                if following is not None:
+                    pending.append(following)
+        return found
+
+
+def _terms(node: Node) -> list[Node]:
+    """The terms of a conjunction, left to right, however it is bracketed."""
+    flat: list[Node] = []
+    pending = [node]
+    while pending:
+        term = pending.pop()
+        if isinstance(term, Call) and term.name == "LAND" and term.receiver is None:
+            pending.extend(reversed(operands(term)))
+        else:
+            flat.append(term)
+    return flat
+
+
+def _build(rules: Sequence[tuple[int, list[Node]]], vocabulary: Vocabulary, depth: int) -> _Node:
+    node = _Node()
+    compared: dict[Node, dict[object, list[tuple[int, list[Node]]]]] = {}
+    for number, terms in rules:
+        equality = _equality(terms[0], vocabulary) if terms and depth < _DEEPEST else None
+        if not terms:
+            node.holding.append(number)
+        elif equality is None:
+            node.remainders.append((number, _function(terms, vocabulary)))
+        else:
+            expression, literals = equality
+            by_literal = compared.setdefault(expression, {})
+            for literal in literals:
+                by_literal.setdefault(literal, []).append((number, terms[1:]))
+    for expression, by_literal in compared.items():
+        nodes = {literal: _build(following, vocabulary, depth + 1) for literal, following in by_literal.items()}
+        node.branches.append(_Branch(_function([expression], vocabulary), nodes))
+    return node
+
+
+def _equality(term: Node, vocabulary: Mapping[str, ValueType]) -> tuple[Node, list[object]] | None:
+    """The expression and the literals of ``e == "x"`` or ``e == "x" || e == "y"``; None for any other term."""
+    expression: Node | None = None
+    literals: dict[object, None] = {}
+    for side in operands(term) if isinstance(term, Call) and term.name == "LOR" else [term]:
+        if not (isinstance(side, Call) and side.name == "EQ" and len(side.args) == 2):
+            return None
+        left, right = side.args
+        if isinstance(left, Constant):
+            left, right = right, left
+        if not isinstance(right, Constant) or isinstance(left, Constant) or right.type not in _INDEXED:
+            return None
+        if expression is not None and left != expression:
+            return None
+        expression = left
+        literals[right.value] = None
+    if expression is None or static_type(expression, vocabulary) not in _INDEXED:
+        return None
+    return expression, list(literals)
+
+
+def _function(terms: Sequence[Node], vocabulary: Vocabulary) -> Callable[[Get], Any]:
+    """Terms as one function of ``get``: their conjunction, or the value of a single one."""
+    code = CodeBuilder(vocabulary)
+    return code.function("condition", ["get"], [f"return {' and '.join(code.expression(term) for term in terms)}"])
