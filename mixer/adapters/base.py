@@ -123,6 +123,10 @@ class QuotaResult:
     status: Status = OK_STATUS
 
 
+class Series(Protocol):
+    """A handler's place for the values of one metric with one set of dimensions; opaque to everyone else."""
+
+
 class Handler:
     """Base of handlers: override what the adapter's templates need.
 
@@ -139,6 +143,25 @@ class Handler:
 
     def handle_report(self, instances: Sequence[Any], /) -> Awaitable[None] | None:
         """Take a batch of instances, all of one template, in the order of their arrival.
+
+        Raises:
+            AdapterError: Some could not be taken; the message says which and why. The others were.
+        """
+        raise NotImplementedError
+
+    def open_series(self, instance: str, dimensions: Mapping[str, AttributeValue], /) -> Series | None:
+        """Where measurements of a metric instance with these dimensions go, for a handler that aggregates in place.
+
+        The same dimensions come again and again, so Mixer remembers the series and sends values alone
+        (`handle_samples`). None means that this handler, or these dimensions now, take whole instances.
+
+        Raises:
+            AdapterError: An instance with these dimensions cannot be taken.
+        """
+        return None
+
+    def handle_samples(self, samples: Sequence[tuple[Series, Any]], /) -> None:
+        """Take a batch of values for series that this handler opened, in the order of their arrival.
 
         Raises:
             AdapterError: Some could not be taken; the message says which and why. The others were.

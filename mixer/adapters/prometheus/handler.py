@@ -10,7 +10,7 @@ from typing import Any
 from mixer.adapters.base import Env, Handler, InstanceInfo
 from mixer.adapters.prometheus.definitions import define, with_labels
 from mixer.adapters.prometheus.params import MetricInfo, PrometheusParams
-from mixer.adapters.prometheus.recording import Recorder
+from mixer.adapters.prometheus.recording import OpenSeries, Recorder
 from mixer.adapters.prometheus.series import RecordError
 from mixer.adapters.prometheus.store import ConflictError, MetricStore, User
 from mixer.errors import AdapterError
@@ -63,6 +63,28 @@ class PrometheusHandler(Handler):
                 faults.append(f"{instance.name}: {exc}")
         if faults:
             raise AdapterError(_summary(faults, len(instances)))
+
+    def open_series(self, instance: str, dimensions: Mapping[str, Any], /) -> OpenSeries | None:
+        """Where values of an instance with these dimensions go; None while its metric is left out."""
+        recorder = self._recorders.get(instance)
+        if recorder is None:
+            return None
+        try:
+            return recorder.open(dimensions)
+        except RecordError as exc:
+            raise AdapterError(_summary([f"{instance}: {exc}"], 1)) from exc
+
+    def handle_samples(self, samples: Sequence[tuple[Any, Any]], /) -> None:
+        """Record values for open series, each by itself."""
+        now = self._env.clock.monotonic()
+        faults: list[str] = []
+        for series, value in samples:
+            try:
+                series.take(value, now)
+            except RecordError as exc:
+                faults.append(f"{series.name}: {exc}")
+        if faults:
+            raise AdapterError(_summary(faults, len(samples)))
 
     async def aclose(self) -> None:
         """Stop sweeping and let go of the metrics, which stay exposed."""

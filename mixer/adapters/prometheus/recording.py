@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from mixer.adapters.prometheus.definitions import sanitise
-from mixer.adapters.prometheus.series import AnySeries, RecordError
+from mixer.adapters.prometheus.series import AnySeries, LabelValues, RecordError
 from mixer.adapters.prometheus.validation import dimension_fault
 from mixer.attributes import Duration
 from mixer.attributes.values import stringify
@@ -53,7 +53,17 @@ class Recorder:
         value = instance.value
         kind = type(value)
         number = value if kind is float else float(value) if kind is int else to_number(value)  # type: ignore[arg-type]
-        dimensions = instance.dimensions
+        self._series.update(self._key(instance.dimensions), number, now, self._cap)  # type: ignore[arg-type]
+
+    def open(self, dimensions: Mapping[str, Any]) -> OpenSeries:
+        """Where values with these dimensions go, to be remembered; nothing is exposed before the first value.
+
+        Raises:
+            RecordError: The dimensions are not the metric's labels.
+        """
+        return OpenSeries(self._series, self._key(dimensions), self._cap)
+
+    def _key(self, dimensions: Mapping[str, Any]) -> LabelValues:
         try:
             if len(dimensions) != self._count:
                 raise KeyError
@@ -61,8 +71,7 @@ class Recorder:
         except KeyError:
             raw = self._rearranged(dimensions)
         # Not a memo keyed by raw values: 1, 1.0 and True are the same key, and texts mostly are ready as they are.
-        key = tuple([v if type(v) is str else stringify(v) for v in raw])
-        self._series.update(key, number, now, self._cap)  # type: ignore[arg-type]
+        return tuple([v if type(v) is str else stringify(v) for v in raw])
 
     def _rearranged(self, dimensions: Mapping[str, Any]) -> tuple[Any, ...]:
         definition = self._series.definition
@@ -70,6 +79,32 @@ class Recorder:
             raise RecordError(fault)
         by_label = {sanitise(name): value for name, value in dimensions.items()}
         return tuple(by_label[label] for label in definition.labels)
+
+
+class OpenSeries:
+    """One series of a metric, looked up once; the cell is found anew when it has expired or had no room."""
+
+    __slots__ = ("_cap", "_cell", "_key", "_series")
+
+    def __init__(self, series: AnySeries, key: LabelValues, cap: int) -> None:
+        self._series, self._key, self._cap = series, key, cap
+        self._cell: Any = None
+
+    def take(self, value: Any, now: float) -> None:
+        """Take one value; errors as those of `Recorder.record`."""
+        kind = type(value)
+        number = value if kind is float else float(value) if kind is int else to_number(value)
+        cell = self._cell
+        if cell is not None and not cell.gone:
+            self._series.write(cell, number, now)
+        else:
+            self._series.update(self._key, number, now, self._cap)
+            self._cell = self._series.cell(self._key)
+
+    @property
+    def name(self) -> str:
+        """The metric's exposed name, for errors."""
+        return self._series.definition.name
 
 
 def _fetcher(keys: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

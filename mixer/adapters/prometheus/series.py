@@ -25,24 +25,26 @@ class RecordError(ValueError):
 
 
 class ScalarCell:
-    """A number, and when it was last written (monotonic seconds)."""
+    """A number, and when it was last written (monotonic seconds); ``gone`` once it is exposed no more."""
 
-    __slots__ = ("touched", "value")
+    __slots__ = ("gone", "touched", "value")
 
     def __init__(self) -> None:
         self.value = 0.0
         self.touched = 0.0
+        self.gone = False
 
 
 class HistogramCell:
     """Counts by bucket (not cumulative, the last one unbounded), the sum of the values, the last write."""
 
-    __slots__ = ("counts", "sum", "touched")
+    __slots__ = ("counts", "gone", "sum", "touched")
 
     def __init__(self, buckets: int) -> None:
         self.counts = [0] * buckets
         self.sum = 0.0
         self.touched = 0.0
+        self.gone = False
 
 
 Cell = TypeVar("Cell", ScalarCell, HistogramCell)
@@ -86,8 +88,16 @@ class Series(Generic[Cell]):
         """Drop every series that was last updated earlier than ``before``; answers how many."""
         stale = [key for key, cell in self._cells.items() if cell.touched < before]
         for key in stale:
-            del self._cells[key]
+            self._cells.pop(key).gone = True
         return len(stale)
+
+    def cell(self, key: LabelValues) -> Cell | None:
+        """The cell of a key, to be written by `write` until it is ``gone``; None while the key has none of its own."""
+        return self._cells.get(key)
+
+    def write(self, cell: Cell, value: float, now: float) -> None:
+        """Take a value into an open cell; errors as `update`."""
+        raise NotImplementedError
 
     def _add(self, key: LabelValues, cap: int) -> Cell:
         """The cell of a key that has none: a new one, or that of the overflow."""
@@ -112,7 +122,10 @@ class GaugeSeries(Series[ScalarCell]):
 
     def update(self, key: LabelValues, value: float, now: float, cap: int) -> None:
         """Set."""
-        cell = self._cells.get(key) or self._add(key, cap)
+        self.write(self._cells.get(key) or self._add(key, cap), value, now)
+
+    def write(self, cell: ScalarCell, value: float, now: float) -> None:
+        """Set."""
         cell.value = value
         cell.touched = now
 
@@ -125,9 +138,14 @@ class CounterSeries(GaugeSeries):
 
     def update(self, key: LabelValues, value: float, now: float, cap: int) -> None:
         """Add."""
+        if not 0.0 <= value < math.inf:  # before a cell is made for it
+            raise RecordError(f"a counter cannot add {value:g}")
+        self.write(self._cells.get(key) or self._add(key, cap), value, now)
+
+    def write(self, cell: ScalarCell, value: float, now: float) -> None:
+        """Add."""
         if not 0.0 <= value < math.inf:
             raise RecordError(f"a counter cannot add {value:g}")
-        cell = self._cells.get(key) or self._add(key, cap)
         cell.value += value
         cell.touched = now
 
@@ -137,9 +155,14 @@ class DistributionSeries(Series[HistogramCell]):
 
     def update(self, key: LabelValues, value: float, now: float, cap: int) -> None:
         """Observe."""
+        if not -math.inf < value < math.inf:  # before a cell is made for it
+            raise RecordError(f"a distribution cannot hold {value:g}")
+        self.write(self._cells.get(key) or self._add(key, cap), value, now)
+
+    def write(self, cell: HistogramCell, value: float, now: float) -> None:
+        """Observe."""
         if not -math.inf < value < math.inf:
             raise RecordError(f"a distribution cannot hold {value:g}")
-        cell = self._cells.get(key) or self._add(key, cap)
         cell.counts[bisect_left(self.definition.bounds, value)] += 1
         cell.sum += value
         cell.touched = now
