@@ -1,4 +1,7 @@
-"""Decoding: the worked examples of the spec, faults, clients that know more words, deltas."""
+"""Decoding: the worked examples of the spec, faults, clients that know more words, deltas.
+
+Every test runs twice: as requests meet the decoders, and with the Python decoder alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from mixer.api.decode import ReportBatch, WireBag, decode_check, decode_report, decode_report_bytes, parse_check
+from mixer.api import decode
+from mixer.api.decode import (
+    CheckEnvelope,
+    ReportBatch,
+    WireBag,
+    decode_check,
+    decode_check_bytes,
+    decode_report,
+    decode_report_bytes,
+    parse_check,
+)
 from mixer.api.messages import (
     DELTA_ENCODING,
     INDEPENDENT_ENCODING,
@@ -18,8 +31,20 @@ from mixer.api.messages import (
     WireDuration,
     WireTimestamp,
 )
+from mixer.api.wanted import Wanted
 from mixer.attributes import ABSENT, Duration, Timestamp
 from mixer.errors import WireError
+
+
+@pytest.fixture(params=["native", "python"], autouse=True)
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which decoder requests meet first."""
+    name: str = request.param
+    if name == "python":
+        monkeypatch.setattr(decode, "_native", None)
+    elif decode.DECODER == "python":
+        pytest.skip("the native decoder was not built")
+    return name
 
 
 def attributes(words: Sequence[str] = (), **fields: Any) -> CompressedAttributes:
@@ -28,7 +53,8 @@ def attributes(words: Sequence[str] = (), **fields: Any) -> CompressedAttributes
 
 
 def check(words: Sequence[str] = (), *, global_word_count: int = 222, **fields: Any) -> WireBag:
-    return decode_check(CheckRequest(attributes=attributes(words, **fields), global_word_count=global_word_count))
+    request = CheckRequest(attributes=attributes(words, **fields), global_word_count=global_word_count)
+    return decode_check_bytes(request.SerializeToString())[0]
 
 
 def report(
@@ -37,14 +63,13 @@ def report(
     default_words: Sequence[str] = (),
     global_word_count: int = 222,
 ) -> ReportBatch:
-    return decode_report(
-        ReportRequest(
-            attributes=records,
-            repeated_attributes_semantics=semantics,  # type: ignore[arg-type]
-            default_words=default_words,
-            global_word_count=global_word_count,
-        )
+    request = ReportRequest(
+        attributes=records,
+        repeated_attributes_semantics=semantics,  # type: ignore[arg-type]
+        default_words=default_words,
+        global_word_count=global_word_count,
     )
+    return decode_report_bytes(request.SerializeToString())
 
 
 def values_of(bag: WireBag) -> dict[str, object]:
@@ -451,7 +476,98 @@ def test_bytes_that_are_no_request_are_a_fault(data: bytes) -> None:
 def test_bytes_that_are_no_check_are_a_fault() -> None:
     with pytest.raises(WireError, match="not a CheckRequest"):
         parse_check(b"\xff")
+    with pytest.raises(WireError, match="not a CheckRequest"):
+        decode_check_bytes(b"\xff")
 
 
 def test_empty_bytes_are_an_empty_report() -> None:
     assert len(decode_report_bytes(b"")) == 0
+
+
+# The rest of a Check.
+
+
+def test_check_comes_with_its_envelope() -> None:
+    request = CheckRequest(global_word_count=222, deduplication_id="ümlaut")
+    request.quotas["rate"].amount = -7
+    request.quotas["burst"].CopyFrom(CheckRequest.QuotaParams(amount=3, best_effort=True))
+
+    bag, envelope = decode_check_bytes(request.SerializeToString())
+
+    assert values_of(bag) == {}
+    assert envelope == CheckEnvelope(222, "ümlaut", {"rate": (-7, False), "burst": (3, True)})
+    assert (envelope.quotas["burst"].amount, envelope.quotas["burst"].best_effort) == (3, True)
+
+
+def test_empty_bytes_are_an_empty_check() -> None:
+    bag, envelope = decode_check_bytes(b"")
+
+    assert (values_of(bag), envelope) == ({}, CheckEnvelope(0, "", {}))
+
+
+# Only what is wanted.
+
+HEADERS_AND_PORT = attributes(
+    ["own"], strings={2: 3, -1: 3}, int64s={1: 80}, string_maps={15: {59: 60, 61: 62, 63: 64}, 26: {59: 60}}
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, {}),
+        ({"source.port": None, "never": None}, {"source.port": 80}),
+        ({"own": None}, {"own": "source.uid"}),
+        ({"request.headers": frozenset({"etag", "never"})}, {"request.headers": {"etag": "expect"}}),
+        ({"request.headers": frozenset()}, {"request.headers": {}}),
+        ({"response.headers": None}, {"response.headers": {"cookie": "date"}}),
+        ({"source.port": frozenset({"etag"})}, {"source.port": 80}),
+    ],
+    ids=["nothing", "names", "own word", "keys", "no keys", "whole map", "keys of no map"],
+)
+def test_bag_has_what_is_wanted_and_no_more(
+    wanted: Mapping[str, frozenset[str] | None], expected: Mapping[str, object]
+) -> None:
+    request = CheckRequest(attributes=HEADERS_AND_PORT)
+    batch = ReportRequest(attributes=[HEADERS_AND_PORT] * 2, repeated_attributes_semantics=INDEPENDENT_ENCODING)
+
+    assert values_of(decode_check(request, Wanted(wanted))) == expected
+    assert values_of(decode_check_bytes(request.SerializeToString(), Wanted(wanted))[0]) == expected
+    assert outcomes(decode_report(batch, Wanted(wanted))) == [expected, expected]
+    assert outcomes(decode_report_bytes(batch.SerializeToString(), Wanted(wanted))) == [expected, expected]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_fault_is_found_where_nobody_reads(place: str) -> None:
+    request = CheckRequest(attributes=attributes(["a", "b"], **PLACES[place](999)))
+
+    with pytest.raises(WireError, match=f"^{place} index 999 is not defined"):
+        decode_check_bytes(request.SerializeToString(), Wanted({}))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_unknown_word_is_counted_where_nobody_reads(place: str) -> None:
+    request = CheckRequest(attributes=attributes(["a", "b"], **PLACES[place](230)), global_word_count=250)
+
+    bag, _ = decode_check_bytes(request.SerializeToString(), Wanted({}))
+
+    assert (values_of(bag), bag.unknown_words) == ({}, 1)
+
+
+def test_wanted_parts_of_a_delta_carry_over() -> None:
+    batch = ReportRequest(
+        attributes=[
+            HEADERS_AND_PORT,
+            attributes(string_maps={15: {61: 63, 59: 1}}),
+            attributes(strings={1: 2}, int64s={2: 1}),
+            attributes(strings={4: 4}, int64s={4: 1}),
+        ]
+    )
+    wanted = Wanted({"source.port": None, "request.headers": frozenset({"etag"})})
+
+    assert outcomes(decode_report_bytes(batch.SerializeToString(), wanted)) == [
+        {"source.port": 80, "request.headers": {"etag": "expect"}},
+        {"source.port": 80, "request.headers": {"etag": "expires"}},
+        {"source.port": "source.name", "request.headers": {"etag": "expires"}},
+        "record 3: duplicate attribute source.namespace (type int64)",
+    ]

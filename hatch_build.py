@@ -1,0 +1,68 @@
+"""Compiles the decoder of requests, ``mixer/api/_native.pyx``, when a wheel or an editable install is built.
+
+It is an accelerator: without Cython or a C compiler, or with MIXER_NO_NATIVE set, the package is built without it
+and decodes in Python.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("mixer/api/_native.pyx")
+
+
+def compile_native(root: Path, into: Path, flags: Sequence[str] = ("-O3",)) -> Path:
+    """Compile the decoder of the package at ``root`` into the folder ``into``, which exists.
+
+    Raises:
+        RuntimeError: Cython or the C compiler is missing or failed; the text says which, and what it said.
+    """
+    library = into / f"{SOURCE.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    with tempfile.TemporaryDirectory() as folder:
+        source, partial = Path(folder, f"{SOURCE.stem}.c"), Path(folder, library.name)
+        _run([sys.executable, "-m", "cython", "-3", str(root / SOURCE), "-o", str(source)])
+        include = f"-I{sysconfig.get_path('include')}"
+        linking = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
+        _run([*compiler, *linking, "-fPIC", "-fwrapv", *flags, include, str(source), "-o", str(partial)])
+        library.unlink(missing_ok=True)  # a process that has loaded it keeps its own
+        library.write_bytes(partial.read_bytes())
+    return library
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as exc:
+        raise RuntimeError(f"{command[0]}: {exc.strerror}") from exc
+    if done.returncode != 0:
+        raise RuntimeError(f"{shlex.join(command)}: {(done.stderr or done.stdout).strip()}")
+
+
+class NativeBuildHook(BuildHookInterface[Any]):
+    """Puts the compiled decoder beside its source, where an editable install finds it, and into the wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before it collects the files."""
+        if os.environ.get("MIXER_NO_NATIVE"):
+            self.app.display_info("MIXER_NO_NATIVE is set: no compiled decoder")
+            return
+        root = Path(self.root)
+        try:
+            library = compile_native(root, root / SOURCE.parent)
+        except RuntimeError as exc:
+            self.app.display_warning(f"no compiled decoder; requests will be decoded in Python: {exc}")
+            return
+        build_data["artifacts"].append(library.relative_to(root).as_posix())
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
