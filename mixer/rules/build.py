@@ -97,7 +97,7 @@ class SnapshotBuilder:
             handlers,
             instances,
             rules,
-            build_routes(rules, self._default_namespace),
+            build_routes(rules, self._default_namespace, vocabulary),
             tuple(run.problems),
             frozenset(run.stale),
             counts,

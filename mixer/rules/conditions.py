@@ -13,13 +13,13 @@ Source: spec language 5.3, spec runtime 4.2.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from mixer.attributes import AttributeValue, ValueType, Vocabulary
 from mixer.attributes.values import Absent
-from mixer.errors import EvalError
 from mixer.expr import Call, CodeBuilder, Constant, Node, Program
 from mixer.expr.tree import operands
 from mixer.expr.typecheck import static_type
@@ -59,7 +59,7 @@ class ConditionTree:
     def __init__(self, conditions: Iterable[tuple[int, Program]], vocabulary: Vocabulary) -> None:
         self._root = _build([(number, _terms(program.node)) for number, program in conditions], vocabulary, 0)
 
-    def holding(self, get: Get, on_error: Callable[[EvalError], None]) -> list[int]:
+    def holding(self, get: Get, on_error: Callable[[Exception], None]) -> list[int]:
         """The numbers of the conditions that hold, in no order.
 
         One that cannot be evaluated does not hold; ``on_error`` is told, once for all rules that share the fault.
@@ -73,16 +73,44 @@ class ConditionTree:
                 try:
                     if remainder(get) is True:
                         found.append(number)
-                except EvalError as exc:
+                except Exception as exc:  # noqa: BLE001  one rule must not cost the others
                     on_error(exc)
             for branch in node.branches:
                 try:
                     following = branch.nodes.get(branch.evaluate(get))
-                except EvalError as exc:
+                except Exception as exc:  # noqa: BLE001  one rule must not cost the others
                     on_error(exc)
                     continue
                 if following is not None:
                     pending.append(following)
+        return found
+
+
+class MatchIndex:
+    """The matches of a sequence of things (routes, header operations): which of them a request is for.
+
+    Things are known by their position; those without a match (None) are for every request.
+    """
+
+    __slots__ = ("_always", "_positions", "_tree")
+
+    def __init__(self, matches: Sequence[Program | None], vocabulary: Vocabulary) -> None:
+        positions: dict[Program, list[int]] = {}
+        for position, match in enumerate(matches):
+            if match is not None:
+                positions.setdefault(match, []).append(position)
+        self._always = tuple(position for position, match in enumerate(matches) if match is None)
+        self._positions = tuple(map(tuple, positions.values()))
+        self._tree = ConditionTree(enumerate(positions), vocabulary) if positions else None
+
+    def matching(self, get: Get, on_error: Callable[[Exception], None]) -> Sequence[int]:
+        """The positions of what a request is for, ascending."""
+        if self._tree is None:
+            return self._always
+        found = [p for number in self._tree.holding(get, on_error) for p in self._positions[number]]
+        if self._always or len(found) > 1:
+            found.extend(self._always)
+            found.sort()
         return found
 
 
@@ -142,5 +170,25 @@ def _equality(term: Node, vocabulary: Mapping[str, ValueType]) -> tuple[Node, li
 
 def _function(terms: Sequence[Node], vocabulary: Vocabulary) -> Callable[[Get], Any]:
     """Terms as one function of ``get``: their conjunction, or the value of a single one."""
-    code = CodeBuilder(vocabulary)
+    return _compiled(tuple(terms), _Types(vocabulary))
+
+
+class _Types:
+    """A vocabulary as part of a cache key."""
+
+    __slots__ = ("vocabulary",)
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+
+    def __hash__(self) -> int:
+        return hash(self.vocabulary.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Types) and self.vocabulary.fingerprint == other.vocabulary.fingerprint
+
+
+@functools.lru_cache(maxsize=8192)  # a reload repeats nearly all of them
+def _compiled(terms: tuple[Node, ...], types: _Types) -> Callable[[Get], Any]:
+    code = CodeBuilder(types.vocabulary)
     return code.function("condition", ["get"], [f"return {' and '.join(code.expression(term) for term in terms)}"])

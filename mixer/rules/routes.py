@@ -1,8 +1,7 @@
 """Routes: what to do for a request of a namespace, laid out flat for the dispatcher.
 
 Rules of the default namespace stand first, then those of the request's own namespace, each in the order of
-declaration; every request's result is put together in that order. Conditions are numbered, so that a
-dispatcher evaluates each text at most once for a request, however many rules share it.
+declaration; every request's result is put together in that order.
 
 Source: spec runtime 2.2, 3.9 and 4.2.
 """
@@ -11,31 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from mixer.attributes import AttributeBag
+from mixer.attributes import AttributeBag, Vocabulary
+from mixer.rules.conditions import MatchIndex
 from mixer.templates import Variety
 from mixer.templates.builder import CompiledInstance
 
 if TYPE_CHECKING:
-    from mixer.expr import Program
     from mixer.rules.snapshot import HeaderOperation, Rule
 
-ALWAYS: Final = -1
-"""The condition of a rule without a match."""
+T = TypeVar("T")
+
+NO_ATTRIBUTES: Final = Vocabulary({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One instance for one handler, if a condition holds.
+    """One instance for one handler (by its full name), because a rule says so."""
 
-    Attributes:
-        condition: Position in ``Routes.conditions``, or `ALWAYS`.
-        handler: Full name of the handler.
-        rule: The rule that says so.
-    """
-
-    condition: int
     handler: str
     instance: CompiledInstance
     rule: Rule
@@ -43,11 +36,20 @@ class Route:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Directive:
-    """The header operations of one rule, if a condition holds."""
+    """The header operations of one rule."""
 
-    condition: int
     operations: tuple[HeaderOperation, ...]
     rule: Rule
+
+
+class Conditional(Generic[T]):
+    """Things in the order of declaration, each under its rule's match; `index` finds those that a request is for."""
+
+    __slots__ = ("index", "things")
+
+    def __init__(self, things: Sequence[tuple[Rule, T]] = (), vocabulary: Vocabulary = NO_ATTRIBUTES) -> None:
+        self.things: Final = tuple(thing for _, thing in things)
+        self.index: Final = MatchIndex([rule.match for rule, _ in things], vocabulary)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,12 +59,11 @@ class Routes:
     ``quotas`` is keyed by the lower-case short name under which proxies ask for a quota.
     """
 
-    conditions: tuple[Program, ...] = ()
-    generators: tuple[Route, ...] = ()
-    checks: tuple[Route, ...] = ()
-    reports: tuple[Route, ...] = ()
-    quotas: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
-    directives: tuple[Directive, ...] = ()
+    generators: Conditional[Route] = field(default_factory=Conditional)
+    checks: Conditional[Route] = field(default_factory=Conditional)
+    reports: Conditional[Route] = field(default_factory=Conditional)
+    quotas: Mapping[str, Conditional[Route]] = field(default_factory=dict)
+    directives: Conditional[Directive] = field(default_factory=Conditional)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,38 +94,35 @@ def request_namespace(bag: AttributeBag) -> str:
     return namespace if isinstance(namespace, str) else ""
 
 
-def build_routes(rules: Sequence[Rule], default_namespace: str) -> RoutingTable:
+def build_routes(rules: Sequence[Rule], default_namespace: str, vocabulary: Vocabulary) -> RoutingTable:
     """Lay the rules out by namespace; rules come in the order of declaration."""
     by_namespace: dict[str, list[Rule]] = {}
     for rule in rules:
         by_namespace.setdefault(rule.key.namespace, []).append(rule)
     common = by_namespace.pop(default_namespace, [])
     return RoutingTable(
-        {namespace: _lay_out([*common, *own]) for namespace, own in by_namespace.items()},
+        {namespace: _lay_out([*common, *own], vocabulary) for namespace, own in by_namespace.items()},
         default_namespace,
-        _lay_out(common),
+        _lay_out(common, vocabulary),
     )
 
 
-def _lay_out(rules: Iterable[Rule]) -> Routes:
-    numbers: dict[Program, int] = {}
-    routes: dict[Variety, list[Route]] = {variety: [] for variety in Variety}
-    directives: list[Directive] = []
+def _lay_out(rules: Iterable[Rule], vocabulary: Vocabulary) -> Routes:
+    routes: dict[Variety, list[tuple[Rule, Route]]] = {variety: [] for variety in Variety}
+    directives: list[tuple[Rule, Directive]] = []
     for rule in rules:
-        condition = ALWAYS if rule.match is None else numbers.setdefault(rule.match, len(numbers))
         for action in rule.actions:
             for instance in action.instances:
-                routes[instance.template.variety].append(Route(condition, action.handler, instance, rule))
+                routes[instance.template.variety].append((rule, Route(action.handler, instance, rule)))
         if rule.header_operations:
-            directives.append(Directive(condition, rule.header_operations, rule))
-    quotas: dict[str, list[Route]] = {}
-    for route in routes[Variety.QUOTA]:
-        quotas.setdefault(route.instance.short_name.lower(), []).append(route)
+            directives.append((rule, Directive(rule.header_operations, rule)))
+    quotas: dict[str, list[tuple[Rule, Route]]] = {}
+    for rule, route in routes[Variety.QUOTA]:
+        quotas.setdefault(route.instance.short_name.lower(), []).append((rule, route))
     return Routes(
-        conditions=tuple(numbers),
-        generators=tuple(routes[Variety.ATTRIBUTE_GENERATOR]),
-        checks=tuple(routes[Variety.CHECK]),
-        reports=tuple(routes[Variety.REPORT]),
-        quotas={name: tuple(candidates) for name, candidates in quotas.items()},
-        directives=tuple(directives),
+        generators=Conditional(routes[Variety.ATTRIBUTE_GENERATOR], vocabulary),
+        checks=Conditional(routes[Variety.CHECK], vocabulary),
+        reports=Conditional(routes[Variety.REPORT], vocabulary),
+        quotas={name: Conditional(candidates, vocabulary) for name, candidates in quotas.items()},
+        directives=Conditional(directives, vocabulary),
     )

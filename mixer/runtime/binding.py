@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mixer.adapters.base import Clock, Handler
 from mixer.attributes import AttributeBag
-from mixer.rules.routes import ALWAYS, Directive, Route, Routes
+from mixer.rules.routes import Conditional, Directive, Route, Routes
 from mixer.rules.snapshot import Snapshot
 from mixer.runtime.handlers import LiveHandler
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.runtime.sampling import Sampler
 from mixer.templates.builder import CompiledInstance
+
+Drawn: TypeAlias = dict[Sampler, bool]
+"""What sampling has decided for one request."""
 
 
 class BoundRoute:
@@ -26,7 +29,6 @@ class BoundRoute:
     __slots__ = (
         "bind",
         "build",
-        "condition",
         "failed",
         "handler",
         "identity",
@@ -39,7 +41,6 @@ class BoundRoute:
     )
 
     def __init__(self, route: Route, live: LiveHandler, metrics: RuntimeMetrics, sampler: Sampler | None) -> None:
-        self.condition: Final = route.condition
         self.instance: Final[CompiledInstance] = route.instance
         self.rule: Final = route.rule
         self.live: Final = live
@@ -64,62 +65,51 @@ def _observer(metrics: RuntimeMetrics, labels: tuple[str, ...]) -> Callable[[flo
     return observe
 
 
+class BoundList:
+    """Bound routes of one variety (or of one quota), in the order of declaration."""
+
+    __slots__ = ("_index", "_routes", "_sampled")
+
+    def __init__(self, routes: Conditional[Route], bound: Callable[[Route], BoundRoute]) -> None:
+        self._routes: Final = tuple(map(bound, routes.things))
+        self._index: Final = routes.index
+        self._sampled: Final = any(route.sampler is not None for route in self._routes)
+
+    def __bool__(self) -> bool:
+        return bool(self._routes)
+
+    def selected(self, bag: AttributeBag, drawn: Drawn, on_error: Callable[[Exception], None]) -> list[BoundRoute]:
+        """The routes whose condition holds and whose rule's sampling picks the request.
+
+        ``drawn`` is what sampling has decided for the request so far; all its phases share it.
+        """
+        routes = self._routes
+        selected = [routes[position] for position in self._index.matching(bag.get, on_error)]
+        return [route for route in selected if _drawn(route, bag, drawn)] if self._sampled else selected
+
+
+def _drawn(route: BoundRoute, bag: AttributeBag, drawn: Drawn) -> bool:
+    """Whether sampling picks the request; one draw for a rule, however many routes it has."""
+    sampler = route.sampler
+    if sampler is None:
+        return True
+    picked = drawn.get(sampler)
+    if picked is None:
+        picked = drawn[sampler] = sampler.selects(bag)
+    return picked
+
+
 class BoundRoutes:
     """The routes of one namespace, bound."""
 
-    __slots__ = ("checks", "conditions", "directives", "generators", "quotas", "reports")
+    __slots__ = ("checks", "directives", "generators", "quotas", "reports")
 
     def __init__(self, routes: Routes, bound: Callable[[Route], BoundRoute]) -> None:
-        self.conditions: Final = tuple(program.evaluate for program in routes.conditions)
-        self.generators: Final = tuple(map(bound, routes.generators))
-        self.checks: Final = tuple(map(bound, routes.checks))
-        self.reports: Final = tuple(map(bound, routes.reports))
-        self.quotas: Final = {name: tuple(map(bound, candidates)) for name, candidates in routes.quotas.items()}
-        self.directives: Final[tuple[Directive, ...]] = routes.directives
-
-
-class Matches:
-    """Which conditions hold for one bag: each is evaluated when first asked for, and once.
-
-    ``drawn`` is what sampling has decided for the request so far; all its phases share it.
-    """
-
-    __slots__ = ("_bag", "_conditions", "_drawn", "_holds", "_on_error")
-
-    def __init__(
-        self, routes: BoundRoutes, bag: AttributeBag, drawn: dict[Sampler, bool], on_error: Callable[[Exception], None]
-    ) -> None:
-        self._conditions = routes.conditions
-        self._bag = bag
-        self._holds: list[bool | None] = [None] * len(self._conditions)
-        self._drawn = drawn
-        self._on_error = on_error
-
-    def holds(self, condition: int) -> bool:
-        """Whether a condition holds; one that cannot be evaluated does not."""
-        if condition == ALWAYS:
-            return True
-        held = self._holds[condition]
-        if held is None:
-            try:
-                held = self._conditions[condition](self._bag) is True
-            except Exception as exc:  # noqa: BLE001  one rule must not cost the others
-                held = False
-                self._on_error(exc)
-            self._holds[condition] = held
-        return held
-
-    def selects(self, route: BoundRoute) -> bool:
-        """Whether a route's condition holds and its rule's sampling picks the request, one draw for a rule."""
-        if not self.holds(route.condition):
-            return False
-        sampler = route.sampler
-        if sampler is None:
-            return True
-        drawn = self._drawn.get(sampler)
-        if drawn is None:
-            drawn = self._drawn[sampler] = sampler.selects(self._bag)
-        return drawn
+        self.generators: Final = BoundList(routes.generators, bound)
+        self.checks: Final = BoundList(routes.checks, bound)
+        self.reports: Final = BoundList(routes.reports, bound)
+        self.quotas: Final = {name: BoundList(candidates, bound) for name, candidates in routes.quotas.items()}
+        self.directives: Final[Conditional[Directive]] = routes.directives
 
 
 class Binding:

@@ -20,7 +20,7 @@ from mixer.adapters.base import CheckResult, Code, QuotaArgs, QuotaResult, Statu
 from mixer.attributes import AttributeBag, OverlayBag, TrackingBag
 from mixer.errors import AdapterError, BackendUnavailableError, EvalError, MixerError
 from mixer.rules.routes import request_namespace
-from mixer.runtime.binding import Binding, BoundRoute, Matches
+from mixer.runtime.binding import Binding, BoundRoute, Drawn
 from mixer.runtime.headers import header_directive
 from mixer.runtime.isolation import being_cancelled
 from mixer.runtime.metrics import RuntimeMetrics
@@ -34,7 +34,6 @@ from mixer.runtime.results import (
     combine_quotas,
     direct_response,
 )
-from mixer.runtime.sampling import Sampler
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.runtime.dispatcher")
 
@@ -86,7 +85,7 @@ class Dispatcher:
         binding = self.binding
         with binding.pinned():
             tracked = TrackingBag(bag)
-            drawn: dict[Sampler, bool] = {}
+            drawn: Drawn = {}
             visible = await self._preprocess(binding, tracked, drawn)
             before_check = dict(tracked.referenced)
             outcome = await self._precondition(binding, visible, tracked, drawn)
@@ -114,17 +113,14 @@ class Dispatcher:
             for index, record in enumerate(records):
                 if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1:
                     await asyncio.sleep(0)
-                drawn: dict[Sampler, bool] = {}
+                drawn: Drawn = {}
                 try:
                     bag = await self._preprocess(binding, record, drawn)
                 except DispatchError as exc:
                     errors.append(str(exc))
                     continue
                 routes = binding.routes(request_namespace(bag))
-                matches = Matches(routes, bag, drawn, self._match_failed)
-                for route in routes.reports:
-                    if not matches.selects(route):
-                        continue
+                for route in routes.reports.selected(bag, drawn, self._match_failed):
                     try:
                         instance = route.build(bag)
                     except Exception as exc:  # noqa: BLE001  one record must not cost its batch
@@ -144,14 +140,14 @@ class Dispatcher:
         if errors:
             raise ReportError("", errors)
 
-    async def _preprocess(self, binding: Binding, bag: AttributeBag, drawn: dict[Sampler, bool]) -> AttributeBag:
+    async def _preprocess(self, binding: Binding, bag: AttributeBag, drawn: Drawn) -> AttributeBag:
         """The bag with what attribute generators add; the very bag when there are none."""
         routes = binding.routes(request_namespace(bag))
         if not routes.generators:
             return bag
         errors: list[str] = []
-        matches = Matches(routes, bag, drawn, self._match_failed)
-        calls = self._prepare(routes.generators, matches, bag, errors, lambda route: route.handler.generate_attributes)
+        selected = routes.generators.selected(bag, drawn, self._match_failed)
+        calls = self._prepare(selected, bag, errors, lambda route: route.handler.generate_attributes)
         answers = await self._call_all(calls, Mapping)
         overlay = OverlayBag(bag)
         for (route, _), answer in zip(calls, answers, strict=True):
@@ -167,12 +163,12 @@ class Dispatcher:
         return overlay
 
     async def _precondition(
-        self, binding: Binding, bag: AttributeBag, tracked: TrackingBag, drawn: dict[Sampler, bool]
+        self, binding: Binding, bag: AttributeBag, tracked: TrackingBag, drawn: Drawn
     ) -> CheckOutcome:
         routes = binding.routes(request_namespace(bag))
-        matches = Matches(routes, bag, drawn, self._match_failed)
         errors: list[str] = []
-        calls = self._prepare(routes.checks, matches, bag, errors, lambda route: route.handler.handle_check)
+        selected = routes.checks.selected(bag, drawn, self._match_failed)
+        calls = self._prepare(selected, bag, errors, lambda route: route.handler.handle_check)
         self._metrics.instances_per_request.observe(len(calls))
         answers = await self._call_all(calls, CheckResult)
         results = []
@@ -186,7 +182,7 @@ class Dispatcher:
         result, denial = combine_checks(results)
         directive = None
         if denial is None:
-            directive = header_directive(routes.directives, matches, bag)
+            directive = header_directive(routes.directives, bag, self._match_failed)
         elif denial.direct_response is not None:
             directive = direct_response(denial, denial.direct_response)
         return CheckOutcome(result, dict(tracked.referenced), directive)
@@ -198,21 +194,22 @@ class Dispatcher:
         name: str,
         request: QuotaRequest,
         dedup_id: str,
-        drawn: dict[Sampler, bool],
+        drawn: Drawn,
     ) -> QuotaResult:
         """Ask every candidate that matches; with none, the whole amount is free for a minute."""
         routes = binding.routes(request_namespace(bag))
-        candidates = routes.quotas.get(name.lower(), ())
-        if not candidates:
+        candidates = routes.quotas.get(name.lower())
+        if candidates is None:
             log.debug("quota_not_configured", quota=name)
+            return QuotaResult(request.amount, DEFAULT_VALID_DURATION)
         args = QuotaArgs(request.amount, request.best_effort, dedup_id)
         errors: list[str] = []
-        matches = Matches(routes, bag, drawn, self._match_failed)
 
         def asking(route: BoundRoute) -> Callable[[Any], QuotaResult | Awaitable[QuotaResult]]:
             return lambda instance: route.handler.handle_quota(instance, args)
 
-        calls = self._prepare(candidates, matches, bag, errors, asking)
+        selected = candidates.selected(bag, drawn, self._match_failed)
+        calls = self._prepare(selected, bag, errors, asking)
         answers = await self._call_all(calls, QuotaResult)
         failures = [_Failure(text) for text in errors]
         results: list[tuple[str, QuotaResult]] = []
@@ -231,16 +228,15 @@ class Dispatcher:
     def _prepare(
         self,
         routes: Sequence[BoundRoute],
-        matches: Matches,
         bag: AttributeBag,
         errors: list[str],
         method: Callable[[BoundRoute], Callable[[Any], T | Awaitable[T]]],
     ) -> list[tuple[BoundRoute, Callable[[], T | Awaitable[T]]]]:
-        """The calls that the matching routes ask for, each (handler, instance) once."""
+        """The calls that the selected routes ask for, each (handler, instance) once."""
         calls: list[tuple[BoundRoute, Callable[[], T | Awaitable[T]]]] = []
         seen: set[tuple[str, str]] = set()
         for route in routes:
-            if not matches.selects(route) or route.identity in seen:
+            if route.identity in seen:
                 continue
             seen.add(route.identity)
             try:

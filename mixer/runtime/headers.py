@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from mixer.attributes import AttributeBag
 from mixer.errors import EvalError
-from mixer.rules.routes import Directive
-from mixer.runtime.binding import Matches
+from mixer.rules.routes import Conditional, Directive
 from mixer.runtime.results import AppliedHeader, RouteDirective
 
 
-def header_directive(directives: Iterable[Directive], matches: Matches, bag: AttributeBag) -> RouteDirective | None:
+def header_directive(
+    directives: Conditional[Directive], bag: AttributeBag, on_error: Callable[[Exception], None]
+) -> RouteDirective | None:
     """The operations in the order of the rules; None when there are none.
 
     An operation whose value cannot be evaluated, or is empty, is passed over.
     """
     request: list[AppliedHeader] = []
     response: list[AppliedHeader] = []
-    for directive in directives:
-        if not matches.holds(directive.condition):
-            continue
+    for position in directives.index.matching(bag.get, on_error):
+        directive = directives.things[position]
         for operation in directive.operations:
             value = ""
             if operation.value is not None:
