@@ -31,10 +31,12 @@ from mixer.rules.specs import (
     TemplateSpec,
 )
 from mixer.rules.vocabulary import build_vocabulary
-from mixer.store import FieldError, Problem, Resource, ResourceKey, StoreContents
+from mixer.store import FieldError, Problem, Resource, ResourceKey, Severity, StoreContents
 from mixer.store.protojson import ProtoModel, decode
 from mixer.templates import TEMPLATES, Template
 from mixer.templates.builder import CompiledInstance, compile_instance
+
+_LANGUAGE = "policy.istio.io/lang"
 
 T = TypeVar("T")
 M = TypeVar("M", bound=ProtoModel)
@@ -80,6 +82,7 @@ class SnapshotBuilder:
         known = {key: resource for key, resource in contents.resources.items() if key.kind in self.kinds}
         run = _Build(MappingProxyType(known), list(contents.problems))
         vocabulary = self._vocabulary(run)
+        self._languages(run)
         self._dynamic(run)
         handlers = self._handlers(run)
         instances = self._instances(run, vocabulary)
@@ -132,6 +135,15 @@ class SnapshotBuilder:
             if pair is not None:
                 manifests.append(pair)
         return build_vocabulary(manifests, self._templates.values(), run.problems)
+
+    def _languages(self, run: _Build) -> None:
+        """Warn of annotations that ask for another expression language than ours. Source: spec runtime 1.1."""
+        for resource in run.of_kind("rule", "instance", *self._templates):
+            language = resource.annotations.get(_LANGUAGE)
+            if language in ("CEL", "COMPAT"):
+                message = f"expressions are read as CEXL, {language} is not served"
+                path = ("metadata", "annotations", _LANGUAGE)
+                run.problems.append(Problem.of(resource, path, message, severity=Severity.WARNING))
 
     def _dynamic(self, run: _Build) -> None:
         templates = frozenset(str(resource.key) for resource in run.of_kind("template"))

@@ -5,18 +5,20 @@ Source: spec runtime 3.6, 3.7 and 3.9.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import difflib
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from mixer.attributes import ValueType, Vocabulary
 from mixer.errors import ExprError
 from mixer.expr import Program, compile_expr
-from mixer.rules.names import candidates
+from mixer.rules.names import candidates, short_name
 from mixer.rules.snapshot import Action, HandlerConfig, HeaderOperation, Rule
 from mixer.rules.specs import ActionSpec, HeaderOperationKind, HeaderOperationTemplate, RuleSpec
 from mixer.store import Problem, Resource, Severity
 from mixer.store.resource import Path
 from mixer.templates.builder import CompiledInstance
+from mixer.templates.hints import expected_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def _compile_match(
     try:
         program = compile_expr(text, vocabulary)
     except ExprError as exc:
-        problems.append(Problem.of(resource, path, str(exc), expected=_place(exc)))
+        problems.append(Problem.of(resource, path, str(exc), expected=expected_at(exc)))
         return None, False
     if program.type is not ValueType.BOOL:
         message = f"expression '{text}' evaluated to type {program.type.name}, expected type BOOL"
@@ -79,8 +81,11 @@ def _compile_match(
     return program, True
 
 
-def _place(exc: ExprError) -> str:
-    return f"a valid expression; at column {exc.offset + 1} of: {exc.source}"
+def _meant(reference: str, known: Iterable[str]) -> str:
+    """The full names of what a reference that leads nowhere may have meant; empty when nothing is like it."""
+    wanted = short_name(reference).split(".", 1)[0]
+    alike = set(difflib.get_close_matches(wanted, {short_name(name) for name in known}, n=3))
+    return " or ".join(sorted(name for name in known if short_name(name) in alike)[:3])
 
 
 def _find(reference: str, kind: str, namespace: str, sound: Container[str], broken: Container[str]) -> str | None:
@@ -100,11 +105,8 @@ def _resolve_action(
         return None
     if handler_name is None:
         message = f"Handler not found: handler='{spec.handler}'"
-        problems.append(
-            Problem.of(
-                resource, (*path, "handler"), message, expected="the name of a handler, name.namespace or name.kind"
-            )
-        )
+        expected = _meant(spec.handler, scope.handlers) or "the name of a handler, name.namespace or name.kind"
+        problems.append(Problem.of(resource, (*path, "handler"), message, expected=expected))
         return None
     handler = scope.handlers[handler_name]
     instances: dict[str, CompiledInstance] = {}
@@ -117,7 +119,7 @@ def _resolve_action(
             excused = True
             continue
         if name is None:
-            expected = "the name of an instance, name.namespace or name.kind"
+            expected = _meant(reference, scope.instances) or "the name of an instance, name.namespace or name.kind"
             problems.append(
                 Problem.of(resource, where, f"Instance not found: instance='{reference}'", expected=expected)
             )
@@ -186,7 +188,7 @@ def _operations(
         try:
             program = compile_expr(value, vocabulary)
         except ExprError as exc:
-            problems.append(Problem.of(resource, where, str(exc), expected=_place(exc)))
+            problems.append(Problem.of(resource, where, str(exc), expected=expected_at(exc)))
             continue
         if program.type is not ValueType.STRING:
             message = f"header operation value expression is not of string type: '{value}' is {program.type.name}"

@@ -136,15 +136,18 @@ def _field_error(model: type[BaseModel], error: Any) -> FieldError:
 
 def _model_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
     """The model class that the data at ``path`` is decoded onto."""
-    current: Any = model
+    current: type[BaseModel] = model
+    is_key = False
     for part in path:
-        if isinstance(part, int) or not (isinstance(current, type) and issubclass(current, BaseModel)):
-            continue  # list positions and map keys do not change the class
+        if isinstance(part, int) or is_key:
+            is_key = False  # list positions and map keys do not change the class
+            continue
         field = next((f for n, f in current.model_fields.items() if part in (f.alias, n)), None)
-        if field is None:
+        inner = None if field is None else _model_in(field.annotation)
+        if field is None or inner is None:
             return None
-        current = _model_in(field.annotation) or current
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+        current, is_key = inner, get_origin(field.annotation) in (dict, Mapping)
+    return current
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -23,6 +23,7 @@ from mixer.store.problem import FieldError
 from mixer.store.protojson import describe, to_camel, to_snake
 from mixer.store.resource import Path
 from mixer.templates.base import Field, InferredTypes, Template
+from mixer.templates.hints import expected_at
 
 _EXPECTED_EXPRESSION = 'an expression in quotes, such as "1" or \'source.name | "unknown"\''
 _EXPECTED_BINDINGS = "a mapping of attribute name to expression"
@@ -37,6 +38,7 @@ class CompiledInstance:
         short_name: The name alone; what a quota is asked for by.
         types: What the expressions of the dynamic fields evaluate to.
         attributes: Every attribute of a request that building, or binding, may read.
+        nodes: The expressions by field (nested fields after a dot), those of a map field by key.
         build: Bag to instance. Raises `EvalError` with the field's name in the text.
         bind: For an attribute generator: the handler's outputs and the bag it was built from, to the
             attributes bound. Raises `EvalError`. None for every other variety.
@@ -48,6 +50,7 @@ class CompiledInstance:
     template: Template
     types: InferredTypes
     attributes: frozenset[str]
+    nodes: Mapping[str, Node | Mapping[str, Node]]
     build: Callable[[AttributeBag], Any]
     bind: Callable[[Mapping[str, AttributeValue], AttributeBag], dict[str, AttributeValue]] | None
     fingerprint: str
@@ -73,6 +76,7 @@ class _Walk:
     faults: list[FieldError] = field(default_factory=list)
     leaves: list[_Leaf] = field(default_factory=list)
     types: dict[str, ValueType | Mapping[str, ValueType]] = field(default_factory=dict)
+    nodes: dict[str, Node | Mapping[str, Node]] = field(default_factory=dict)
     bound: set[str] = field(default_factory=set)
     """Attributes of the request that attribute bindings read."""
 
@@ -118,7 +122,7 @@ def compile_instance(
 
     canonical = json.dumps([template.name, params, dict(bindings)], sort_keys=True, default=str)
     attributes = frozenset[str](walk.bound).union(*(attribute_names(leaf.node) for leaf in leaves))
-    return CompiledInstance(name, short_name, template, walk.types, attributes, build, bind, canonical), []
+    return CompiledInstance(name, short_name, template, walk.types, attributes, walk.nodes, build, bind, canonical), []
 
 
 def _inline_bindings(walk: _Walk, params: dict[str, Any]) -> Mapping[str, Any]:
@@ -173,20 +177,26 @@ def _field(walk: _Walk, f: Field, value: Any, owner: str, path: Path, title: str
     if not f.is_map:
         if value == "":
             return ""
-        return _expression(walk, value, f.type, path, title, dotted + f.name)
+        text = _expression(walk, value, f.type, path, title, dotted + f.name)
+        if text:
+            walk.nodes[dotted + f.name] = walk.leaves[-1].node
+        return text
     if not isinstance(value, Mapping):
         walk.faults.append(
             FieldError(path, f"{describe(value)} cannot be read here", "a mapping of name to expression")
         )
         return ""
     kinds: dict[str, ValueType] = {}
+    nodes: dict[str, Node] = {}
     walk.types[dotted + f.name] = kinds
+    walk.nodes[dotted + f.name] = nodes
     items = []
     for key, source in value.items():
         key = str(key)
         text = _expression(walk, source, f.type, (*path, key), f"{title}[{key}]", "")
         if text:
             kinds[key] = walk.leaves[-1].type
+            nodes[key] = walk.leaves[-1].node
             items.append(f"{key!r}: {text}")
     return f"{{{', '.join(items)}}}"
 
@@ -202,7 +212,7 @@ def _expression(walk: _Walk, source: object, declared: ValueType | None, path: P
     except ExprError as exc:
         mark = ";" if declared is None else ":"  # as the original has it
         message = f"failed to evaluate expression for field '{title}'{mark} {exc}"
-        walk.faults.append(FieldError(path, message, _place(exc)))
+        walk.faults.append(FieldError(path, message, expected_at(exc)))
         return ""
     if declared is not None and kind is not declared:
         message = f"error type checking for field '{title}': Evaluated expression type {kind.name} want {declared.name}"
@@ -224,10 +234,6 @@ def _checked(code: CodeBuilder, text: str, kind: ValueType, declared: ValueType 
     if declared in _CHECKED:
         return f"{code.bind(_of_kind)}({text}, {code.bind(_CHECKED[declared])})"
     return text
-
-
-def _place(exc: ExprError) -> str:
-    return f"a valid expression; at column {exc.offset + 1} of: {exc.source}"
 
 
 def _of_kind(value: Any, kind: type) -> Any:
@@ -311,7 +317,7 @@ def _compile_bindings(
             target = typecheck(parse(name), walk.vocabulary, source=name)
         except ExprError as exc:
             message = f"error evaluating AttributeBinding expression '{source}' for attribute '{name}': {exc}"
-            walk.faults.append(FieldError(path, message, _place(exc)))
+            walk.faults.append(FieldError(path, message, expected_at(exc)))
             continue
         if kind is not target:
             message = (
