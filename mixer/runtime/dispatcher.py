@@ -16,14 +16,16 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from mixer.adapters.base import CheckResult, Code, QuotaArgs, QuotaResult, Status
+from mixer.adapters.base import CheckResult, Code, QuotaArgs, QuotaResult, Series, Status
 from mixer.attributes import AttributeBag, OverlayBag, TrackingBag
 from mixer.errors import AdapterError, BackendUnavailableError, EvalError, MixerError
 from mixer.rules.routes import request_namespace
-from mixer.runtime.binding import Binding, BoundRoute, Drawn
+from mixer.runtime.binding import Binding
+from mixer.runtime.bound import BoundRoute, Drawn
 from mixer.runtime.headers import header_directive
 from mixer.runtime.isolation import being_cancelled
 from mixer.runtime.metrics import RuntimeMetrics
+from mixer.runtime.reporting import Batch
 from mixer.runtime.results import (
     DEFAULT_VALID_DURATION,
     CheckOutcome,
@@ -106,10 +108,8 @@ class Dispatcher:
             ReportError: Some could not be delivered; everything else was.
         """
         binding = self.binding
-        errors: list[str] = []
-        batches: dict[tuple[int, str], tuple[BoundRoute, list[Any]]] = {}
+        batch = Batch(self._not_built)
         with binding.pinned():
-            built = 0
             for index, record in enumerate(records):
                 if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1:
                     await asyncio.sleep(0)
@@ -117,25 +117,14 @@ class Dispatcher:
                 try:
                     bag = await self._preprocess(binding, record, drawn)
                 except DispatchError as exc:
-                    errors.append(str(exc))
+                    batch.errors.append(str(exc))
                     continue
-                routes = binding.routes(request_namespace(bag))
-                for route in routes.reports.selected(bag, drawn, self._match_failed):
-                    try:
-                        instance = route.build(bag)
-                    except Exception as exc:  # noqa: BLE001  one record must not cost its batch
-                        errors.append(self._not_built(route, exc))
-                        continue
-                    built += 1
-                    key = (id(route.live), route.instance.template.name)
-                    batch = batches.get(key)
-                    if batch is None:
-                        batches[key] = (route, [instance])
-                    else:
-                        batch[1].append(instance)
-            self._metrics.instances_per_request.observe(built)
-            calls = [(route, _reporting(route, instances)) for route, instances in batches.values()]
+                binding.routes(request_namespace(bag)).reports.add(bag, batch, drawn, self._match_failed)
+            self._metrics.instances_per_request.observe(len(batch))
+            calls = [(route, _sampling(route, samples)) for route, samples in batch.samples.values()]
+            calls += ((route, _reporting(route, instances)) for route, instances in batch.instances.values())
             answers = await self._call_all(calls, type(None))
+        errors = batch.errors
         errors += (f"failed to report all values: {a.text}" for a in answers if isinstance(a, _Failure))
         if errors:
             raise ReportError("", errors)
@@ -330,3 +319,7 @@ def _applied(method: Callable[[Any], T], instance: Any) -> Callable[[], T]:
 
 def _reporting(route: BoundRoute, instances: Sequence[Any]) -> Callable[[], Awaitable[None] | None]:
     return lambda: route.handler.handle_report(instances)
+
+
+def _sampling(route: BoundRoute, samples: Sequence[tuple[Series, Any]]) -> Callable[[], Awaitable[None] | None]:
+    return lambda: route.handler.handle_samples(samples)

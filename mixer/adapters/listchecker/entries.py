@@ -13,7 +13,7 @@ import re2
 import yaml
 
 from mixer.attributes.values import parse_ip
-from mixer.errors import MixerError
+from mixer.errors import AdapterError
 from mixer.store.protojson import ProtoEnum, describe
 
 _PATTERNS_AT_ONCE: Final = 256
@@ -31,11 +31,11 @@ class EntryType(ProtoEnum):
     REGEX = 3
 
 
-class ListSyntaxError(MixerError):
+class ListSyntaxError(AdapterError):
     """An entry or a provider's text cannot be read."""
 
 
-class UnusableValueError(MixerError):
+class UnusableValueError(AdapterError):
     """A value that cannot be looked up in this kind of list; the text says why, for the client."""
 
 
