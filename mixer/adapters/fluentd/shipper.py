@@ -6,6 +6,7 @@ Source: spec adapters 4.2, "Daemon" and "Delivery failures".
 from __future__ import annotations
 
 import asyncio
+import enum
 import random
 from typing import Final
 
@@ -18,7 +19,8 @@ from mixer.adapters.fluentd.ledger import Ledger
 
 FIRST_BACKOFF_S: Final = 0.1
 MAX_BACKOFF_S: Final = 30.0
-_LAST_ATTEMPTS: Final = 2
+_LAST_PAUSES_S: Final = (0.1, 0.2, 0.4)
+"""Between the attempts at closing: a receiver that is just being replaced may be back."""
 
 
 def backoff_s(failures: int, spread: float) -> float:
@@ -27,6 +29,14 @@ def backoff_s(failures: int, spread: float) -> float:
     ``spread``, from 0 to 1, takes up to half away, so that many Mixers do not come back all at once.
     """
     return float(min(FIRST_BACKOFF_S * 2 ** min(failures - 1, 20), MAX_BACKOFF_S)) * (1 - spread / 2)
+
+
+class Outcome(enum.Enum):
+    """What an attempt came to; IDLE is that nothing waits."""
+
+    IDLE = enum.auto()
+    SENT = enum.auto()
+    FAILED = enum.auto()
 
 
 class Alarm:
@@ -85,38 +95,46 @@ class Shipper:
         """The background task."""
         self._task = asyncio.current_task()
         try:
+            idle = False
             while not self._closing:
-                if not self._queue.ripe:
+                if idle or not self._queue.ripe:
                     await self._push.wait(self._interval_s)
-                await self._ship_what_waits()
+                idle = not await self._ship_what_waits()
         finally:
             self._ended.set()
 
-    async def _ship_what_waits(self) -> None:
+    async def _ship_what_waits(self) -> bool:
+        """Deliver what waits now, and not what comes meanwhile; whether there was anything."""
         self._queue.prepare()
         goal = self._ledger.settled + self._ledger.buffered
+        attempted = False
         while self._ledger.settled < goal and not self._closing:
-            if not await self._attempt() and not self._closing:
+            outcome = await self._attempt()
+            if outcome is Outcome.IDLE:
+                break
+            attempted = True
+            if outcome is Outcome.FAILED and not self._closing:
                 await self._backoff.wait(backoff_s(self._failures, self._spread.random()))
+        return attempted
 
-    async def _attempt(self) -> bool:
-        """Send the batch at the front, if there is one; whether that went well."""
+    async def _attempt(self) -> Outcome:
+        """Send the batch at the front, if there is one."""
         try:
             batch = self._queue.next_batch()
             if batch is None:
-                return True
+                return Outcome.IDLE
             await self._connection.push(batch, self._delivered)
         except (DeliveryError, OSError) as exc:
             self._failures += 1
             self._ledger.retry()
             report = self._log.warning if self._failures == 1 else self._log.debug
             report("fluentd_delivery_failed", error=str(exc), waiting=self._ledger.buffered, outcome="will try again")
-            return False
+            return Outcome.FAILED
         if self._failures:
             self._log.info("fluentd_delivery_resumed", failures=self._failures)
             self._failures = 0
         self._queue.finish(batch)
-        return True
+        return Outcome.SENT
 
     def _delivered(self, chunk: Chunk) -> None:
         self._ledger.deliver(chunk.count)
@@ -143,7 +161,9 @@ class Shipper:
                 await self._ended.wait()
 
     async def _flush(self) -> None:
-        attempts = _LAST_ATTEMPTS
-        while attempts and self._ledger.buffered:
-            if not await self._attempt():
-                attempts -= 1
+        pauses = iter(_LAST_PAUSES_S)
+        while (outcome := await self._attempt()) is not Outcome.IDLE:
+            if outcome is Outcome.FAILED:
+                if (pause_s := next(pauses, None)) is None:
+                    return
+                await asyncio.sleep(pause_s)

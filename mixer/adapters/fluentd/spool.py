@@ -119,8 +119,11 @@ class SpoolQueue:
         return self._own.next_batch()
 
     def finish(self, batch: Batch, /) -> None:
-        """Remember it."""
+        """Remember it; a journal of an earlier life goes when it is empty."""
         self._current.finish(batch)
+        if self._current is not self._own and not self._current.waiting:
+            self._adopted.remove(self._current)
+            self._current.close()
 
     async def sync(self) -> None:
         """The background task that brings to disk what was written; a fault costs durability, not entries."""
