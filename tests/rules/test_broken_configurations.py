@@ -24,12 +24,21 @@ ADAPTERS = by_name([denier.INFO, noop.INFO, memquota.INFO, listchecker.INFO, pro
 EXPECTATION = re.compile(r"# (problem|warning): (\d+) \| (.*?) \| (.*)")
 
 
+def expectations(path: Path) -> list[tuple[str, ...]]:
+    """What a file announces: severity, line, field and a part of the message of each problem."""
+    return [found.groups() for line in path.read_text().splitlines() if (found := EXPECTATION.fullmatch(line))]
+
+
+def still_working(path: Path) -> list[str]:
+    """The rules that a file announces to work."""
+    return [line.removeprefix("# works: ") for line in path.read_text().splitlines() if line.startswith("# works: ")]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 async def test_broken_configuration_is_reported_and_the_rest_works(path: Path, tmp_path: Path) -> None:
     shutil.copy(HERE / "sound.yaml", tmp_path / "a-sound.yaml")
     shutil.copy(path, tmp_path / path.name)
-    lines = path.read_text().splitlines()
-    expected = [found.groups() for line in lines if (found := EXPECTATION.fullmatch(line))]
+    expected = expectations(path)
 
     contents = await FileStore(tmp_path, default_namespace="istio-system").load()
     snapshot = SnapshotBuilder(ADAPTERS).build(contents)
@@ -41,14 +50,12 @@ async def test_broken_configuration_is_reported_and_the_rest_works(path: Path, t
     assert [entry[:3] for entry in found] == [entry[:3] for entry in expected]
     assert [part in message for (*_, message), (*_, part) in zip(found, expected, strict=True)] == [True] * len(found)
     assert {p.origin.file for p in snapshot.problems} == {str(tmp_path / path.name)}
-    working = {line.removeprefix("# works: ") for line in lines if line.startswith("# works: ")}
-    assert {"sound", *working} <= {rule.key.name for rule in snapshot.rules}
+    assert {"sound", *still_working(path)} <= {rule.key.name for rule in snapshot.rules}
 
 
 def test_each_broken_configuration_has_one_fault() -> None:
     """Warnings of what refers to the broken object aside."""
     assert len(FILES) >= 60
     for path in FILES:
-        expected = [found.groups() for line in path.read_text().splitlines() if (found := EXPECTATION.fullmatch(line))]
-        severities = [entry[0] for entry in expected]
+        severities = [entry[0] for entry in expectations(path)]
         assert severities.count("problem") == 1 or (severities == ["warning"]), path.name

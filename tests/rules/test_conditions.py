@@ -56,7 +56,7 @@ def test_the_tree_agrees_with_evaluating_every_rule(texts: list[str], values: di
             continue
     together = TrackingBag(MappingBag(values))
 
-    holding = ConditionTree(enumerate(programs), VOCABULARY).holding(together.get, lambda _: None)
+    holding = ConditionTree(enumerate(programs), VOCABULARY).holding(together.lookup, lambda _: None)
 
     assert sorted(holding) == expected
     assert together.referenced == each.referenced
@@ -67,7 +67,7 @@ def test_a_thousand_rules_for_others_cost_one_evaluation() -> None:
     reads: list[str] = []
     bag = MappingBag({"p": "x", "h": "service-7"})
 
-    def get(name: str) -> object:
+    def get(name: str, default: object) -> object:
         reads.append(name)
         return bag.get(name)
 
@@ -83,5 +83,5 @@ def test_a_fault_that_rules_share_is_told_once() -> None:
 
     tree = ConditionTree(enumerate(programs), VOCABULARY)
 
-    assert tree.holding(MappingBag({}).get, faults.append) == []
+    assert tree.holding(MappingBag({}).lookup, faults.append) == []
     assert [str(fault) for fault in faults] == ["lookup failed: 'p'"]

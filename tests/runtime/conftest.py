@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from tests.runtime.fakes import Bench
 
@@ -30,3 +31,10 @@ async def make_bench() -> AsyncIterator[Callable[..., Bench]]:
 @pytest.fixture
 def bench(make_bench: Callable[..., Bench]) -> Bench:
     return make_bench()
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What the runtime logs; it is kept off the screen, where tracebacks take long to draw."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines

@@ -160,7 +160,7 @@ async def test_handler_that_cannot_be_built_fails_closed(bench: Bench) -> None:
         rule("r2", {"h": ["rc", "m"]}),
     )
 
-    with pytest.raises(DispatchError, match="handler 'h.istio-system' could not be built: no such disk"):
+    with pytest.raises(DispatchError, match=r"handler 'h\.istio-system' could not be built: no such disk"):
         await bench.check()
     with pytest.raises(ReportError, match="could not be built: no such disk"):
         await bench.report({})
@@ -178,7 +178,7 @@ async def test_absent_generator_fails_the_request(bench: Bench) -> None:
     bench.backend.on_build["one"] = refuse
     await bench.serve(fake("one", "h"), instance("kubernetes", "k8s"), rule("r", {"h": "k8s"}))
 
-    with pytest.raises(DispatchError, match="preprocessing attributes failed.*no cluster|no cluster"):
+    with pytest.raises(DispatchError, match="no cluster"):
         await bench.check()
 
 
