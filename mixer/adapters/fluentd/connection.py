@@ -19,6 +19,8 @@ DIAL_TIMEOUT_S: Final = 3.0
 _WINDOW: Final = 64
 """How many chunks are sent before their acknowledgements are read; keeps those within any receive buffer."""
 _MAX_ACK_BYTES: Final = 1 << 16
+_FAULTS: Final = (OSError, EOFError, ValueError, msgpack.UnpackException)
+"""What a network and a stranger at its other end can cause; ValueError: a name that is none, or no MessagePack."""
 
 
 class DeliveryError(Exception):
@@ -49,7 +51,7 @@ class ForwardConnection:
             if isinstance(exc, TimeoutError):
                 what = "acknowledged" if self._ask_ack else "taken"
                 raise DeliveryError(str(exc) or f"not {what} within {self._timeout_s:g} s") from exc
-            if isinstance(exc, OSError | EOFError | ValueError):  # ValueError: a name that is none, or no MessagePack
+            if isinstance(exc, _FAULTS):
                 raise DeliveryError(str(exc) or type(exc).__name__) from exc
             raise
 

@@ -47,7 +47,7 @@ class MemoryQueue:
         return None
 
     def next_batch(self) -> Batch | None:
-        """The batch at the front; at most ``batch_bytes`` long."""
+        """The batch at the front; at most ``piece_bytes`` long, unless one entry is."""
         if self._batch is None and self._entries:
             self._batch = cut(self._front(), origin=self._origin)
         return self._batch
@@ -56,7 +56,7 @@ class MemoryQueue:
         size = 0
         for number, entry in enumerate(self._entries, self._first):
             size += entry.size
-            if size > self._limits.batch_bytes and number > self._first:
+            if size > self._limits.piece_bytes and number > self._first:
                 return
             yield number, entry
 

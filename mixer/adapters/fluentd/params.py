@@ -47,7 +47,8 @@ class FluentdParams(Params):
     max_batch_size_bytes: Int64 = 0
     """How many bytes are sent at once at most; 0, the default: 8 MiB. A larger entry is dropped.
 
-    When that much waits, or half of the buffer is full, it is sent without waiting for the push interval.
+    When that much waits, or half of the buffer is full, it is sent without waiting for the push interval; in
+    pieces of about 1 MiB, as whatever else the process does waits while one is made.
     """
 
     push_interval_duration: DurationField = Duration(0)
@@ -94,6 +95,11 @@ class Limits:
     spool_bytes: int
     interval_s: float
     timeout_s: float
+
+    @property
+    def piece_bytes(self) -> int:
+        """How many bytes are sent and acknowledged together at most; a larger entry goes alone."""
+        return min(self.batch_bytes, _MIB)
 
     @classmethod
     def of(cls, params: FluentdParams) -> Limits:

@@ -7,7 +7,6 @@ for an old one that still flushes: it writes its own journal, and takes over ano
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import uuid
 from collections.abc import Iterable
@@ -42,7 +41,7 @@ class SpoolQueue:
         self._limits, self._ledger, self._clock, self._log = limits, ledger, env.clock, env.log
         self._home = Path(directory) / quote(env.handler, safe="")
         segment_bytes = min(_MAX_SEGMENT_BYTES, limits.spool_bytes // _SEGMENTS)
-        self._journal_limits = JournalLimits(limits.batch_bytes, segment_bytes)
+        self._journal_limits = JournalLimits(limits.piece_bytes, segment_bytes)
         try:
             name = f"{int(env.clock.now()):020d}-{uuid.uuid4().hex}"
             self._own = Journal.create(self._home, name, self._journal_limits, self._lost)
@@ -150,8 +149,6 @@ class SpoolQueue:
         for journal in (*self._adopted, self._own):
             journal.close()
         self._adopted = []
-        with contextlib.suppress(OSError):
-            self._home.rmdir()
 
 
 def _sync_and_close(descriptors: Iterable[int]) -> None:

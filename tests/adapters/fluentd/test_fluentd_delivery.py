@@ -61,6 +61,15 @@ async def test_batches_keep_within_their_size(bench, receiver):
     assert bench.books() == {"accepted": 2, "delivered": 2}
 
 
+async def test_large_batch_is_sent_in_pieces(bench, receiver, entry):
+    handler = await bench.build()
+    handler.handle_report([entry(n, text="x" * 600_000) for n in range(3)])
+    handler.handle_report([entry(3, text="x" * 2_000_000), entry(4)])
+    await handler.aclose()
+    assert [message[2]["size"] for message in receiver.messages] == [1, 1, 1, 1, 1]
+    assert numbers(receiver) == list(range(5))
+
+
 async def test_entry_larger_than_a_batch_is_dropped_without_an_error(bench, receiver, entry):
     """Source: spec adapters 4.2, scenario 6."""
     handler = await bench.build(maxBatchSizeBytes=60)

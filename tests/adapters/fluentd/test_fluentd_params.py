@@ -22,7 +22,8 @@ async def test_handler_lifecycle_with_nothing_listening():
 
 async def test_handler_lifecycle_with_a_spool(tmp_path):
     await assert_handler_lifecycle(INFO, {"address": "127.0.0.1:1", "spoolDirectory": str(tmp_path / "spool")})
-    assert list((tmp_path / "spool").iterdir()) == []
+    (home,) = (tmp_path / "spool").iterdir()
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize("address", ["", "dummy", "a:b", "1:2:3", "host:-1", "host:65536", "[::1]"])

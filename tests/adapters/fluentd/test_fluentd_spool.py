@@ -5,7 +5,9 @@ import os
 
 import pytest
 
+from mixer.adapters.fluentd import INFO
 from mixer.adapters.fluentd import journal as journal_module
+from mixer.adapters.testing import parse_params
 from mixer.errors import AdapterError
 
 
@@ -39,7 +41,7 @@ async def test_delivered_entries_leave_no_files(bench, receiver, entry, spool):
         await bench.until(lambda n=number: numbers(receiver) == list(range(n + 1)), step_s=60)
     await bench.until(lambda: len(list(journals(spool)[0].glob("*.segment"))) == 0, step_s=0)
     await handler.aclose()
-    assert list(spool.iterdir()) == []
+    assert journals(spool) == []
     assert bench.books() == {"accepted": 3, "delivered": 3}
 
 
@@ -53,7 +55,7 @@ async def test_next_life_sends_what_was_left(bench, receiver, entry, spool):
     books = bench.books()
     assert (books["accepted"], books["recovered"], books["left_in_spool"]) == (6, 5, 5)
     await handler.aclose()
-    assert list(spool.iterdir()) == []
+    assert journals(spool) == []
 
 
 async def test_chunk_that_was_sent_before_keeps_its_id_in_the_next_life(bench, receiver, entry, spool):
@@ -85,14 +87,17 @@ async def test_journal_of_a_living_handler_is_left_alone_until_it_closes(bench, 
     await receiver.start()
     await bench.until(lambda: sorted(numbers(receiver)) == [1, 2], step_s=30)
     await new.aclose()
-    assert list(spool.iterdir()) == []
+    assert journals(spool) == []
 
 
-async def test_handlers_share_a_directory(bench, receiver, entry, spool):
-    params = {"spoolDirectory": str(spool)}
-    one = await bench.build(**params)
-    await one.aclose()
-    assert list(spool.iterdir()) == []
+async def test_handlers_share_a_directory_and_not_their_entries(bench, receiver, entry, spool):
+    await left_behind(bench, spool, 2, entry)
+    params = parse_params(INFO, {"address": receiver.address, "spoolDirectory": str(spool)})
+    other = await INFO.build(params, (), bench.recording.env("other/handler.ns"))
+    await bench.clock.advance(120)
+    await other.aclose()
+    assert bench.books()["left_in_spool"] == 2
+    assert {path.name for path in spool.iterdir()} == {"test.istio-system", "other%2Fhandler.ns"}
 
 
 async def test_spool_is_bounded(bench, receiver, entry, spool):
@@ -159,7 +164,7 @@ async def test_damaged_record_is_counted_and_costs_only_itself(bench, receiver, 
     assert numbers(receiver) == [0, 2]
     assert bench.books()["spool_corrupt"] == 1
     await handler.aclose()
-    assert list(spool.iterdir()) == []
+    assert journals(spool) == []
 
 
 @pytest.mark.parametrize("damage", ["zeros", "gone", "garbage", "cursor"])
@@ -180,7 +185,7 @@ async def test_damaged_file_never_stops_the_rest(bench, receiver, entry, spool, 
     assert set(numbers(receiver)) == set(range(30)) - lost
     assert bench.books().get("spool_corrupt", 0) == len(lost)
     await handler.aclose()
-    assert list(spool.iterdir()) == []
+    assert journals(spool) == []
 
 
 async def test_files_are_synced_about_once_a_second(bench, entry, spool, monkeypatch):
