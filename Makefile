@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers format stubs fuzz bench clean
+.PHONY: help demo test check lint types layers format stubs docs fuzz bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ format: $(STAMP) ## rewrite files in the project's format
 
 stubs: $(STAMP) ## generate mixer/api/gen from the .proto sources
 	$(BIN)/python -m mixer.api.generate
+
+docs: $(STAMP) ## write the tables of docs/reference from the code
+	$(BIN)/python -m docs.generate_reference
 
 fuzz: $(STAMP) ## fuzz the decoder and the parser for a minute each
 	$(BIN)/python -m tests.api.fuzz_decode --seconds 60

@@ -10,6 +10,7 @@ import pytest
 from tests.docs.transcript import ROOT, Reader, blocks, commands, matches
 
 TASKS = sorted((ROOT / "docs" / "tasks").glob("*.md"))
+FOLLOWED = [ROOT / "README.md", *TASKS, ROOT / "docs/reference/mixc-eval.md"]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "config").rglob("*.md")])
 
 _LINK = re.compile(r"(?<!!)\[[^]\n]*\]\(([^)\s]+)\)")
@@ -21,7 +22,7 @@ def name(page: Path) -> str:
 
 @pytest.mark.e2e
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [ROOT / "README.md", *TASKS], ids=name)
+@pytest.mark.parametrize("page", FOLLOWED, ids=name)
 def test_page_works_as_written(page: Path, tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     try:
