@@ -24,6 +24,7 @@ from mixer.cli.ports import ready_line
 from mixer.cli.validate import validate_command
 from mixer.errors import MixerError
 from mixer.server.app import MixerServer, ServerOptions
+from mixer.server.transport import TransportKind
 from mixer.store import Store
 from mixer.store.file import FileStore
 
@@ -107,6 +108,13 @@ main.add_command(validate_command)
     default="",
     metavar="ADDR",
     help="gRPC API on host:port, tcp://host:port or unix:///path instead of --host and --port.",
+)
+@click.option(
+    "--transport",
+    type=click.Choice([kind.value for kind in TransportKind]),
+    default=TransportKind.GRPC.value,
+    show_default=True,
+    help="What carries the gRPC API: grpcio, or Mixer's own HTTP/2, which costs a fraction of its CPU.",
 )
 @click.option(
     "--monitoring-port",
@@ -204,6 +212,7 @@ def server(**flags: Any) -> None:
         host=flags["host"],
         port=flags["port"],
         address=flags["address"],
+        transport=TransportKind(flags["transport"]),
         monitoring_port=flags["monitoring_port"],
         metrics_port=flags["metrics_port"],
         console_port=flags["console_port"],

@@ -18,9 +18,10 @@ from mixer.attributes import Timestamp
 from mixer.rules.build import SnapshotBuilder
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
+from mixer.server.methods import Health, Transport, mixer_methods
 from mixer.server.pages import State, console_app, monitoring_app, scrape_app
 from mixer.server.service import MixerService
-from mixer.server.transport import GrpcTransport
+from mixer.server.transport import TransportKind, new_transport
 from mixer.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server")
@@ -48,6 +49,7 @@ class ServerOptions:
 
     Attributes:
         address: ``host:port`` or ``unix:///path`` of the gRPC API; empty = ``host`` and ``port``.
+        transport: What carries the gRPC API.
         handler_timeout_s: How long a handler may take over one call.
         drain_s: How long requests in progress may take to finish after the order to stop.
         strict: Refuse a configuration that has problems; the former one goes on serving.
@@ -56,6 +58,7 @@ class ServerOptions:
     host: str = "127.0.0.1"
     port: int = 9091
     address: str = ""
+    transport: TransportKind = TransportKind.GRPC
     monitoring_port: int = 15014
     metrics_port: int = 42422
     console_port: int = 9876
@@ -93,6 +96,8 @@ class MixerServer:
         self._state = State(self.controller, options.arguments)
         self._runners: list[web.AppRunner] = []
         self._waiting: asyncio.Task[None] | None = None
+        self._transport: Transport
+        self._health: Health
         self.ports: dict[str, int] = {}
 
     async def start(self) -> None:
@@ -104,26 +109,28 @@ class MixerServer:
         """
         options = self._options
         # The transport is made here because grpc.aio binds to the running loop.
-        self._grpc = GrpcTransport(
-            MixerService(self.controller, self.metrics),
+        self._health = Health()
+        self._transport = new_transport(
+            options.transport,
+            mixer_methods(MixerService(self.controller, self.metrics), self._health),
             max_message_bytes=options.max_message_bytes,
             max_concurrent_streams=options.max_concurrent_streams,
         )
         address = options.address.removeprefix("tcp://") or f"{options.host}:{options.port}"
-        self.ports["port"] = self._grpc.bind(address)
+        self.ports["port"] = await self._transport.bind(address)
         try:
             await self._serve_page(
                 "monitoring-port", options.monitoring_port, monitoring_app(self._state, self.metrics.registry)
             )
             await self._serve_page("metrics-port", options.metrics_port, scrape_app(self.scrape))
             await self._serve_page("console-port", options.console_port, console_app(self._state))
-            await self._grpc.start()
+            await self._transport.start()
             await self.controller.start(self._store)
         except BaseException:
             await self.stop()
             raise
         if self.controller.ready.is_set():
-            await self._grpc.set_serving(True)
+            self._health.set_serving(True)
         else:  # strict mode refused what there is; health follows once something sound is published
             self._waiting = asyncio.get_running_loop().create_task(
                 self._serve_when_ready(), name="wait for a configuration"
@@ -131,7 +138,7 @@ class MixerServer:
 
     async def _serve_when_ready(self) -> None:
         await self.controller.ready.wait()
-        await self._grpc.set_serving(True)
+        self._health.set_serving(True)
 
     async def _serve_page(self, name: str, port: int, app: web.Application) -> None:
         runner = web.AppRunner(app, access_log=None)
@@ -146,8 +153,8 @@ class MixerServer:
         self._state.draining = True
         if self._waiting is not None:
             self._waiting.cancel()
-        await self._grpc.set_serving(False)
-        await self._grpc.stop(self._options.drain_s)
+        self._health.set_serving(False)
+        await self._transport.stop(self._options.drain_s)
         await self.controller.aclose()
         for runner in self._runners:
             await runner.cleanup()

@@ -1,52 +1,75 @@
-"""The gRPC transport: Mixer's service, health and reflection on one port. Source: spec runtime 5 and 7.1."""
+"""The transports to choose from, and the one that works everywhere: grpcio. Source: spec runtime 5 and 7.1."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from mixer.api import messages
-from mixer.server.service import MixerService
+from mixer.server.http2 import Http2Transport
+from mixer.server.http2.connection import Limits
+from mixer.server.methods import Methods, Stream, Transport, Unary
 from mixer.server.status import ServiceError
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class GrpcTransport:
-    """A grpc.aio server around a `MixerService`.
+class TransportKind(enum.StrEnum):
+    """What ``--transport`` takes; ``docs/transports.md`` compares them."""
 
-    ``max_message_bytes`` bounds what is received; a larger request is answered RESOURCE_EXHAUSTED.
+    GRPC = "grpc"
+    HTTP2 = "http2"
+
+
+def new_transport(
+    kind: TransportKind,
+    methods: Methods,
+    *,
+    max_message_bytes: int = 1 << 20,
+    max_concurrent_streams: int = 1024,
+    reuse_port: bool = False,
+) -> Transport:
+    """A transport for the running loop.
+
+    Args:
+        kind: Which.
+        methods: What it offers.
+        max_message_bytes: Bounds what is received; a larger request is answered RESOURCE_EXHAUSTED.
+        max_concurrent_streams: Bounds the calls in progress on one connection.
+        reuse_port: Share the port with other processes instead of refusing one that is taken.
     """
+    if kind is TransportKind.HTTP2:
+        held = max(64 << 20, 4 * max_message_bytes)
+        return Http2Transport(methods, Limits(max_message_bytes, max_concurrent_streams, held), reuse_port=reuse_port)
+    return GrpcTransport(
+        methods,
+        max_message_bytes=max_message_bytes,
+        max_concurrent_streams=max_concurrent_streams,
+        reuse_port=reuse_port,
+    )
+
+
+class GrpcTransport:
+    """A grpc.aio server; see `mixer.server.methods.Transport`."""
 
     def __init__(
-        self, service: MixerService, *, max_message_bytes: int = 1 << 20, max_concurrent_streams: int = 1024
+        self, methods: Methods, *, max_message_bytes: int, max_concurrent_streams: int, reuse_port: bool = False
     ) -> None:
         self._server = aio.server(
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_concurrent_streams", max_concurrent_streams),
-                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent rival
+                ("grpc.so_reuseport", int(reuse_port)),  # else a second server on the port is an error, no silent rival
             )
         )
-        methods = {"Check": service.check, "Report": service.report}
-        handlers = {name: grpc.unary_unary_rpc_method_handler(_unary(serve)) for name, serve in methods.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(messages.SERVICE_NAME, handlers),))
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (messages.SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._server.add_generic_rpc_handlers((_Methods(methods),))
 
-    def bind(self, address: str) -> int:
-        """Listen on ``host:port`` or ``unix:///path``; returns the port, 0 for a socket file.
-
-        Raises:
-            OSError: The address cannot be bound.
-        """
+    async def bind(self, address: str) -> int:
+        """Listen on ``host:port`` or ``unix:///path``; returns the port, 0 for a socket file."""
         try:
             port: int = self._server.add_insecure_port(address)
         except RuntimeError as exc:
@@ -54,27 +77,45 @@ class GrpcTransport:
         return port if not address.startswith("unix:") else 0
 
     async def start(self) -> None:
-        """Accept connections; health says NOT_SERVING until `set_serving`."""
-        await self.set_serving(False)
+        """Accept connections."""
         await self._server.start()
-
-    async def set_serving(self, serving: bool) -> None:
-        """What health answers, for the server as a whole and for Mixer's service."""
-        status = health_pb2.HealthCheckResponse
-        for name in ("", messages.SERVICE_NAME):
-            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let those in progress finish for so long, then cut them off."""
         await self._server.stop(grace_s)
 
 
-def _unary(serve: Callable[[bytes], Awaitable[bytes]]) -> Callable[[bytes, Any], Awaitable[bytes]]:
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg, misc, unused-ignore]  # with stubs or without
+    """Finds the method of a call, for grpcio; bytes stay bytes."""
+
+    def __init__(self, methods: Methods) -> None:
+        unary = {path: grpc.unary_unary_rpc_method_handler(_unary(serve)) for path, serve in methods.unary.items()}
+        streams = {path: grpc.stream_stream_rpc_method_handler(_stream(s)) for path, s in methods.streams.items()}
+        self._handlers = {**unary, **streams}
+
+    def service(self, call: Any) -> Any:
+        """The handler of a call, None for an unknown one."""
+        return self._handlers.get(call.method)
+
+
+def _unary(serve: Unary) -> Callable[[bytes, Any], Awaitable[bytes]]:
     async def call(data: bytes, context: Any) -> bytes:
         try:
             return await serve(data)
         except ServiceError as exc:
             await context.abort(_CODES.get(exc.code, grpc.StatusCode.UNKNOWN), exc.message)
             raise AssertionError("abort returns never") from exc
+
+    return call
+
+
+def _stream(serve: Stream) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
+    async def call(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        try:
+            async with aclosing(serve(requests)) as answers:
+                async for answer in answers:
+                    yield answer
+        except ServiceError as exc:
+            await context.abort(_CODES.get(exc.code, grpc.StatusCode.UNKNOWN), exc.message)
 
     return call

@@ -12,6 +12,7 @@ import pytest
 from mixer.adapters.loading import load_adapters
 from mixer.api.service import MixerStub
 from mixer.server.app import MixerServer, ServerOptions
+from mixer.server.transport import TransportKind
 from mixer.store.file import FileStore
 
 ATTRIBUTES = Path(__file__).parents[2] / "config" / "mesh" / "attributes.yaml"
@@ -27,8 +28,17 @@ class RunningMixer:
         return f"http://127.0.0.1:{self.server.ports[port]}{path}"
 
 
+@pytest.fixture(params=list(TransportKind), ids=str)
+def transport(request: pytest.FixtureRequest) -> TransportKind:
+    """Every transport carries the same API."""
+    kind: TransportKind = request.param
+    return kind
+
+
 @pytest.fixture
-async def start_mixer(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[RunningMixer]]]:
+async def start_mixer(
+    tmp_path: Path, transport: TransportKind
+) -> AsyncIterator[Callable[..., Awaitable[RunningMixer]]]:
     """Start a server on the default vocabulary and the YAML given; options are those of `ServerOptions`."""
     running: list[RunningMixer] = []
 
@@ -38,7 +48,8 @@ async def start_mixer(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[R
         (folder / "attributes.yaml").write_text(ATTRIBUTES.read_text())
         (folder / "config.yaml").write_text(config)
         ports = {"port": 0, "monitoring_port": 0, "metrics_port": 0, "console_port": 0}
-        server = MixerServer(FileStore(folder), load_adapters(), ServerOptions(**{**ports, **options}))
+        all_options = ServerOptions(**{**ports, "transport": transport, **options})
+        server = MixerServer(FileStore(folder), load_adapters(), all_options)
         await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.ports['port']}")
         running.append(RunningMixer(server, MixerStub(channel), channel, folder))

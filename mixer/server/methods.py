@@ -1,0 +1,123 @@
+"""What the gRPC port offers, free of any transport: paths, and for each what takes bytes and gives bytes.
+
+Mixer's service, health and reflection are here; a transport mounts `Methods` and knows none of them by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias
+
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from mixer.adapters.base import Code
+from mixer.api import messages
+from mixer.server.service import MixerService
+from mixer.server.status import ServiceError
+
+Unary: TypeAlias = Callable[[bytes], Awaitable[bytes]]
+"""One serialized request to one serialized answer; raises `ServiceError`."""
+
+Stream: TypeAlias = Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes, None]]
+"""Serialized requests as they come to serialized answers as they arise; raises `ServiceError`."""
+
+HEALTH: Final = "grpc.health.v1.Health"
+REFLECTION: Final = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
+"""The two are the same on the wire; newer clients ask the second first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """Methods by path, such as ``/istio.mixer.v1.Mixer/Check``."""
+
+    unary: Mapping[str, Unary] = field(default_factory=dict)
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+
+
+class Transport(Protocol):
+    """What carries `Methods` to callers, on one address."""
+
+    async def bind(self, address: str) -> int:
+        """Listen on ``host:port`` or ``unix:///path``; returns the port, 0 for a socket file.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Accept connections."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, let those in progress finish for so long, then cut them off; safe before `start`."""
+        ...
+
+
+class Health:
+    """What health answers, for the server as a whole and for Mixer's service. Source: grpc/health/v1/health.proto."""
+
+    def __init__(self) -> None:
+        self._status = dict.fromkeys(("", messages.SERVICE_NAME), health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._changed = asyncio.Event()
+
+    def set_serving(self, serving: bool) -> None:
+        """Tell everybody who asks or watches."""
+        status = health_pb2.HealthCheckResponse
+        self._status = dict.fromkeys(self._status, status.SERVING if serving else status.NOT_SERVING)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def check(self, data: bytes) -> bytes:
+        """``Check``: the present state."""
+        status = self._status.get(_parsed(health_pb2.HealthCheckRequest, data).service)
+        if status is None:
+            raise ServiceError(Code.NOT_FOUND, "unknown service")
+        answer: bytes = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+        return answer
+
+    async def watch(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """``Watch``: the present state, then every change of it."""
+        service = _parsed(health_pb2.HealthCheckRequest, await anext(requests, b"")).service
+        last = None
+        while True:
+            changed = self._changed
+            status = self._status.get(service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != last:
+                yield health_pb2.HealthCheckResponse(status=status).SerializeToString()
+            last = status
+            await changed.wait()
+
+
+def mixer_methods(service: MixerService, health: Health) -> Methods:
+    """All that a Mixer offers."""
+    reflect = _reflection((messages.SERVICE_NAME, HEALTH, REFLECTION[0]))
+    return Methods(
+        {
+            f"/{messages.SERVICE_NAME}/Check": service.check,
+            f"/{messages.SERVICE_NAME}/Report": service.report,
+            f"/{HEALTH}/Check": health.check,
+        },
+        {f"/{HEALTH}/Watch": health.watch, **{f"/{name}/ServerReflectionInfo": reflect for name in REFLECTION}},
+    )
+
+
+def _reflection(names: tuple[str, ...]) -> Stream:
+    servicer = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]
+
+    async def reflect(requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        parsed = (_parsed(reflection_pb2.ServerReflectionRequest, data) async for data in requests)
+        async for answer in servicer.ServerReflectionInfo(parsed, None):
+            yield answer.SerializeToString()
+
+    return reflect
+
+
+def _parsed(kind: type, data: bytes):  # type: ignore[no-untyped-def]  # protobuf's stubs have no common parser
+    try:
+        return kind.FromString(data)  # type: ignore[attr-defined]
+    except Exception as exc:  # protobuf's DecodeError, under whichever implementation
+        raise ServiceError(Code.INVALID_ARGUMENT, f"malformed {kind.__name__}: {exc}") from exc
