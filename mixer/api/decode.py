@@ -30,7 +30,7 @@ from mixer.api.careful import CarefulRecord, decode_carefully, duration_of, time
 from mixer.api.messages import DELTA_ENCODING, INDEPENDENT_ENCODING, CheckRequest, CompressedAttributes, ReportRequest
 from mixer.api.wanted import Wanted
 from mixer.api.words import GLOBAL_WORD_COUNT, GLOBAL_WORDS
-from mixer.attributes import ABSENT, Absent, AttributeValue, MappingBag
+from mixer.attributes import AttributeValue, MappingBag
 from mixer.errors import WireError
 
 try:
@@ -54,12 +54,7 @@ class WireBag(MappingBag):
     def __init__(self, values: Mapping[str, AttributeValue], unknown_words: int = 0) -> None:
         # What MappingBag does, without the call: of a Report's time this is a good part.
         self._values = values
-        lookup = values.get
-
-        def get(name: str, /) -> AttributeValue | Absent:
-            return lookup(name, ABSENT)
-
-        self.get = get
+        self.lookup = values.get
         self.unknown_words = unknown_words
 
 

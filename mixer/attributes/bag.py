@@ -8,7 +8,7 @@ answer can say exactly on what it depended.
 from __future__ import annotations
 
 import enum
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from typing import NamedTuple, Protocol
 
 from mixer.attributes.values import ABSENT, Absent, AttributeValue
@@ -25,6 +25,10 @@ class AttributeBag(Protocol):
         """The value of an attribute, or `ABSENT`; counts as a look at it."""
         ...
 
+    def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
+        """Like ``get``, with the answer for absence given: what generated code calls, and mostly a dict's own method."""
+        ...
+
     def peek(self, name: str, /) -> AttributeValue | Absent:
         """Like ``get``, but the look is not recorded."""
         ...
@@ -37,16 +41,15 @@ class AttributeBag(Protocol):
 class MappingBag:
     """A bag over a plain mapping: tests, the command line, attributes that adapters generate."""
 
-    __slots__ = ("_values", "get")
+    __slots__ = ("_values", "lookup")
 
     def __init__(self, values: Mapping[str, AttributeValue]) -> None:
         self._values = values
-        lookup = values.get
+        self.lookup: Callable[[str, Absent], AttributeValue | Absent] = values.get
 
-        def get(name: str, /) -> AttributeValue | Absent:
-            return lookup(name, ABSENT)
-
-        self.get = get
+    def get(self, name: str, /) -> AttributeValue | Absent:
+        """The value of an attribute, or `ABSENT`."""
+        return self.lookup(name, ABSENT)
 
     def peek(self, name: str, /) -> AttributeValue | Absent:
         """The value of an attribute, or `ABSENT`."""
@@ -73,8 +76,12 @@ class OverlayBag:
 
     def get(self, name: str, /) -> AttributeValue | Absent:
         """The generated value, or else the value below."""
-        value = self._values.get(name, ABSENT)
-        return self._below.get(name) if value is ABSENT else value
+        return self.lookup(name, ABSENT)
+
+    def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
+        """The generated value, or else the value below."""
+        value = self._values.get(name, default)
+        return self._below.lookup(name, default) if value is default else value
 
     def peek(self, name: str, /) -> AttributeValue | Absent:
         """Like ``get``, unrecorded."""
@@ -125,11 +132,15 @@ class TrackingBag:
 
     def get(self, name: str, /) -> AttributeValue | Absent:
         """The value of an attribute, or `ABSENT`; recorded."""
+        return self.lookup(name, ABSENT)
+
+    def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
+        """The value of an attribute, or the default; recorded."""
         tracked = self._maps.get(name)
         if tracked is not None:
             return tracked
-        value = self._below.get(name)
-        if value is ABSENT:
+        value = self._below.lookup(name, default)
+        if value is default:
             self.referenced[name, ""] = Condition.ABSENCE
         elif isinstance(value, Mapping):
             value = self._maps[name] = TrackedMap(name, value, self.referenced)

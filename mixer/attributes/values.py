@@ -41,6 +41,8 @@ class Absent(enum.Enum):
     def __bool__(self) -> bool:
         return False
 
+    __hash__ = object.__hash__  # an enum's own is written in Python, and ABSENT is part of keys on the request path
+
 
 ABSENT: Final = Absent.ABSENT
 

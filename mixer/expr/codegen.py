@@ -85,8 +85,8 @@ class _Code(NamedTuple):
 
 
 def read_from_bag(name: str) -> str:
-    """The default way to read an attribute: ``get("name")``, with ``get`` bound to the bag's method."""
-    return f"get({name!a})"
+    """The default way to read an attribute: ``get("name", ABSENT)``, with ``get`` the bag's ``lookup``."""
+    return f"get({name!a}, ABSENT)"
 
 
 class CodeBuilder:

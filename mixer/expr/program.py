@@ -73,7 +73,7 @@ def _build(source: str, vocabulary: Vocabulary) -> Program:
     names = attribute_names(node)
     body = [f"return {builder.expression(node)}"]
     if names:
-        body.insert(0, "get = bag.get")
+        body.insert(0, "get = bag.lookup")
     try:
         evaluate = builder.function("evaluate", ["bag"], body)
     except ExprError as fault:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from mixer.attributes import ABSENT, AttributeValue, ValueType, Vocabulary
-from mixer.attributes.values import Absent
+from mixer.attributes import ABSENT, ValueType, Vocabulary
 from mixer.expr import Attribute, Call, CodeBuilder, Constant, Node
+from mixer.rules.conditions import Get
 
 _TEXTS: Final = frozenset({ValueType.STRING, ValueType.DNS_NAME, ValueType.EMAIL_ADDRESS, ValueType.URI})
 _PLAIN: Final = {ValueType.INT64: "int", ValueType.BOOL: "bool", ValueType.IP_ADDRESS: "bytes"}
@@ -55,10 +55,8 @@ def _entry(node: Call) -> Atom | None:
     return None
 
 
-def compile_key(
-    atoms: Iterable[Atom], vocabulary: Vocabulary
-) -> Callable[[Callable[[str], AttributeValue | Absent]], tuple[Any, ...]]:
-    """One function from a bag's ``get`` to the tuple of the atoms' values.
+def compile_key(atoms: Iterable[Atom], vocabulary: Vocabulary) -> Callable[[Get], tuple[Any, ...]]:
+    """One function from a bag's ``lookup`` to the tuple of the atoms' values.
 
     The tuple may turn out not to be hashable when a value is not of its declared type; then there is no key.
     """
@@ -71,10 +69,10 @@ def compile_key(
             held = maps.get(atom.name)
             if held is None:
                 held = maps[atom.name] = code.temporary()
-                lines.append(f"{held} = get({atom.name!a})")
+                lines.append(f"{held} = get({atom.name!a}, ABSENT)")
             parts.append(f"{held}.get({atom.key!a}) if {held}.__class__ is dict else entry({held}, {atom.key!a})")
             continue
-        read = f"get({atom.name!a})"
+        read = f"get({atom.name!a}, ABSENT)"
         kind = vocabulary[atom.name]
         if kind in _TEXTS:
             parts.append(read)
@@ -100,10 +98,8 @@ def _slow_entry(held: object, key: str) -> object:
     return held.get(key) if isinstance(held, Mapping) else (held.__class__, str(held))
 
 
-def compile_values(
-    nodes: Iterable[Node | None], vocabulary: Vocabulary
-) -> Callable[[Callable[[str], AttributeValue | Absent]], tuple[Any, ...]]:
-    """One function from a bag's ``get`` to the values of several expressions, None for one that is not set.
+def compile_values(nodes: Iterable[Node | None], vocabulary: Vocabulary) -> Callable[[Get], tuple[Any, ...]]:
+    """One function from a bag's ``lookup`` to the values of several expressions, None for one that is not set.
 
     It raises EvalError when any of them cannot be evaluated.
     """

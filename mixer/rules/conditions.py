@@ -24,8 +24,8 @@ from mixer.expr import Call, CodeBuilder, Constant, Node, Program
 from mixer.expr.tree import operands
 from mixer.expr.typecheck import static_type
 
-Get: TypeAlias = Callable[[str], AttributeValue | Absent]
-"""How an attribute is read: the ``get`` of a bag."""
+Get: TypeAlias = Callable[[str, Absent], AttributeValue | Absent]
+"""How an attribute is read: the ``lookup`` of a bag."""
 
 _INDEXED: Final = frozenset({ValueType.STRING, ValueType.INT64})
 """Types of which equality is that of a dictionary's keys."""

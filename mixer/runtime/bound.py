@@ -78,7 +78,7 @@ class BoundList:
         ``drawn`` is what sampling has decided for the request so far; all its phases share it.
         """
         routes = self._routes
-        selected = [routes[position] for position in self._index.matching(bag.get, on_error)]
+        selected = [routes[position] for position in self._index.matching(bag.lookup, on_error)]
         return [route for route in selected if is_drawn(route, bag, drawn)] if self._sampled else selected
 
 

@@ -19,7 +19,7 @@ def header_directive(
     """
     request: list[AppliedHeader] = []
     response: list[AppliedHeader] = []
-    for position in directives.index.matching(bag.get, on_error):
+    for position in directives.index.matching(bag.lookup, on_error):
         directive = directives.things[position]
         for operation in directive.operations:
             value = ""

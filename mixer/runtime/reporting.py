@@ -95,7 +95,7 @@ class SeriesUnit:
 
     def add(self, bag: AttributeBag, batch: Batch, drawn: Drawn) -> None:
         """Add the values of a record to the series of its atoms."""
-        get = bag.get
+        get = bag.lookup
         try:
             key = self._key(get)
             row = self._memo.get(key)
@@ -153,7 +153,7 @@ class ReportPlan:
     def add(self, bag: AttributeBag, batch: Batch, drawn: Drawn, on_error: Callable[[Exception], None]) -> None:
         """Add what one record has for the handlers."""
         units = self._units
-        for position in self._index.matching(bag.get, on_error):
+        for position in self._index.matching(bag.lookup, on_error):
             units[position].add(bag, batch, drawn)
 
 

@@ -116,7 +116,7 @@ def compile_instance(
 
     def build(bag: AttributeBag) -> Any:
         try:
-            return fast(bag.get)
+            return fast(bag.lookup)
         except EvalError as exc:
             raise _blame(name, leaves, bag, vocabulary, exc) from exc
 
@@ -233,7 +233,7 @@ def _checked(code: CodeBuilder, text: str, kind: ValueType, declared: ValueType 
         return f"{code.bind(_whole)}({text})"
     if declared in _CHECKED:
         return f"{code.bind(_of_kind)}({text}, {code.bind(_CHECKED[declared])})"
-    return text
+    return f"{code.bind(_any_kind)}({text})" if kind in _CHECKED else text
 
 
 def _of_kind(value: Any, kind: type) -> Any:
@@ -241,6 +241,11 @@ def _of_kind(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise EvalError(f"error converting value to {kind.__name__.lower()}: '{value}'")
     return value
+
+
+def _any_kind(value: Any) -> Any:
+    """A value of a class that reading does not check, for a field that takes all; maps leave as a whole."""
+    return value.whole() if isinstance(value, TrackedMap) else value
 
 
 def _whole(value: Any) -> Any:
@@ -277,9 +282,12 @@ class _OutputBag:
         self._prefix, self._outputs, self._below = prefix, outputs, below
 
     def get(self, name: str, /) -> AttributeValue | Absent:
+        return self.lookup(name, ABSENT)
+
+    def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
         if name.startswith(self._prefix):
-            return self._outputs.get(name[len(self._prefix) :], ABSENT)
-        return self._below.get(name)
+            return self._outputs.get(name[len(self._prefix) :], default)
+        return self._below.lookup(name, default)
 
     def peek(self, name: str, /) -> AttributeValue | Absent:
         if name.startswith(self._prefix):
@@ -338,7 +346,7 @@ def _compile_bindings(
         return None
 
     def bind(outputs: Mapping[str, AttributeValue], bag: AttributeBag) -> dict[str, AttributeValue]:
-        bound: dict[str, AttributeValue] = evaluate(_OutputBag(prefix, outputs, bag).get)
+        bound: dict[str, AttributeValue] = evaluate(_OutputBag(prefix, outputs, bag).lookup)
         return bound
 
     return bind

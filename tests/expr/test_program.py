@@ -103,7 +103,7 @@ def test_builder_keeps_temporaries_of_many_expressions_apart() -> None:
     builder = CodeBuilder(VOCABULARY)
     trees = [parse("shop.tier | shop.tenant"), parse("shop.items + 1"), parse("shop.tier | shop.region")]
     text = ", ".join(builder.expression(tree) for tree in trees)
-    pair = builder.function("pair", ["bag"], ["get = bag.get", f"return [{text}]"])
+    pair = builder.function("pair", ["bag"], ["get = bag.lookup", f"return [{text}]"])
     assert pair(MappingBag(ATTRIBUTES)) == ["acme", 8, "eu-west"]
 
 

@@ -72,6 +72,8 @@ def test_result_depends_only_on_referenced_attributes(
         return  # reading the map that is the result is left to the caller
     tracked = TrackingBag(MappingBag(values))
     first = outcome(program.evaluate, tracked)
+    if isinstance(first[1], Mapping):
+        return  # so is reading a map that came where an address or a time was declared
 
     other = agreeing_on(tracked, values, noise)
 
