@@ -18,7 +18,7 @@ steps = st.lists(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     lives=st.lists(steps, min_size=1, max_size=3), batch_bytes=st.lists(st.integers(60, 400), min_size=4, max_size=4)
 )

@@ -57,7 +57,7 @@ async def play(script, receiver, bench, entry, params):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(script=steps)
 def test_nothing_that_fits_is_lost_whatever_the_receiver_does(bench_type, entry, tmp_path_factory, spooled, script):
     receiver_type, make_bench = bench_type
