@@ -92,6 +92,9 @@ def _scenario_options(command: Any) -> Any:
         ),
         click.option("--access-log/--no-access-log", default=False, help="The mesh's access log, to /dev/null."),
         click.option("--seed", default=plain.seed, help="The same seed gives the same requests."),
+        click.option(
+            "--server-flag", "server_flags", multiple=True, help="One more flag for mixs server, as in --flag=value."
+        ),
     ):
         command = option(command)
     return command
@@ -249,23 +252,35 @@ def compare_command(before: Path, after: Path) -> None:
 @click.option("--label-sets", default=100_000, type=click.IntRange(1), help="Label sets that occur in this time.")
 @click.option("--services", default=400, type=click.IntRange(2), help="Services of the mesh.")
 @click.option("--samples", default=20, type=click.IntRange(3), help="Readings of memory and series.")
+@click.option("--scrape/--no-scrape", default=False, help="Count series at each reading, not only at both ends.")
 @click.option("--seed", default=1, help="The same seed gives the same requests.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the readings as JSON.")
-def soak_command(seconds: float, label_sets: int, services: int, samples: int, seed: int, out: Path | None) -> None:
+def soak_command(
+    seconds: float, label_sets: int, services: int, samples: int, scrape: bool, seed: int, out: Path | None
+) -> None:
     """Compress the churn of days into minutes: new label sets all the time, while memory and series are read.
 
-    Prints how memory grows with time and with series, and how much of that growth series explain.
+    Prints how memory grows with time and with label sets.
     """
-    plan = SoakPlan(Scenario(services=services, label_sets=label_sets, repeats=0.0, seed=seed), seconds, samples)
+    scenario = Scenario(services=services, label_sets=label_sets, repeats=0.0, seed=seed)
+    plan = SoakPlan(scenario, seconds, samples, scrape)
     try:
         with console.status("starting") as status:
             found = soak(plan, lambda text: status.update(text))
     except FAILURES as exc:
         raise click.ClickException(str(exc)) from exc
     lines = [
-        [f"{r.at_s:.1f}", f"{r.records:,}", f"{r.series:,}", f"{r.rss_bytes / 2**20:.1f}", ""] for r in found.readings
+        [
+            f"{r.at_s:.1f}",
+            f"{r.records:,}",
+            f"{r.rss_bytes / 2**20:.1f}",
+            "" if r.series is None else f"{r.series:,}",
+            "",
+        ]
+        for r in found.readings
     ]
-    Console().print(table_of(["seconds", "records", "series", "RSS MiB", ""], lines, left=0), highlight=False)
+    table = table_of(["seconds", "records", "RSS MiB", "label sets", ""], lines, left=0)
+    Console().print(table, highlight=False)
     Console().print(found.text, highlight=False)
     if out:
         out.write_text(found.to_json())

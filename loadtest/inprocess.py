@@ -14,7 +14,7 @@ from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from loadtest.histogram import QUANTILES, Histogram, exact_quantile
 from loadtest.meshconfig import write_config
 from loadtest.osinfo import tree_usage
 from loadtest.results import Measurement, Window
-from loadtest.scenario import Load, Mode, Scenario
+from loadtest.scenario import Load, Mode, Scenario, to_json
 from loadtest.servers import series_in
 from mixer.adapters.loading import load_adapters
 from mixer.api.decode import decode_check, decode_report_bytes
@@ -66,6 +66,8 @@ async def running_engine(scenario: Scenario, *, policy: bool) -> AsyncIterator[E
         write_config(scenario, Path(folder), policy=policy)
         await controller.start(FileStore(Path(folder)))
         try:
+            if problems := controller.snapshot.problems:
+                raise ValueError(f"the configuration has problems, so figures would mean little: {problems[0]}")
             yield Engine(controller, MixerService(controller, metrics), scrape)
         finally:
             await controller.aclose()
@@ -82,7 +84,7 @@ def measure_inprocess(
     tell: Callable[[str], None],
 ) -> list[Measurement]:
     """One call after the other, in a process of its own; of ``load`` only the times and repetitions matter."""
-    found = Measurement(case, mode, requests.unit, asdict(scenario), {}, scenario.text, "")
+    found = Measurement(case, mode, requests.unit, to_json(scenario), {}, scenario.text, "")
     tell(f"{found.title}, {scenario.text}")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found.windows, found.notes = pool.submit(_measure, mode, scenario, load, requests, policy).result()

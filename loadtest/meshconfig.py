@@ -10,8 +10,8 @@ from typing import Any, Final
 import yaml
 
 from loadtest.encoded import QUOTA_NAME
+from loadtest.mesh import NAMESPACES
 from loadtest.scenario import Scenario
-from loadtest.traffic import NAMESPACES
 
 MESH: Final = Path(__file__).resolve().parent.parent / "config" / "mesh"
 NAMESPACE: Final = "istio-system"

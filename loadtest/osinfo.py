@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from mixer.api.decode import DECODER
+
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PROC: Final = Path("/proc")
 _STAT_PPID, _STAT_UTIME, _STAT_CSTIME = 1, 11, 14  # counted from the field behind the name
@@ -91,6 +93,7 @@ def environment() -> dict[str, Any]:
         "memory_mib": int(_first_value(_PROC / "meminfo", "MemTotal").split()[0]) >> 10,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "decoder": DECODER,
         "packages": {name: _version(name) for name in _PACKAGES},
         "commit": _git("rev-parse", "--short=12", "HEAD"),
         "changed_files": _changed(_git("status", "--porcelain", "--", "mixer", "config").splitlines()),

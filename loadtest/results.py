@@ -95,7 +95,7 @@ class Measurement:
         case: Such as ``report``; floors are cases of their own, such as ``report-echo``.
         unit: What is counted: ``record`` or ``check``.
         scenario: See `loadtest.scenario`; ``load`` likewise, empty where nothing is sent.
-        load_text: The load in words; part of what is compared, except for the rate of an open loop.
+        load_text: The load in words.
         notes: Figures beside the windows, such as how many series there were at the end.
     """
 
@@ -111,9 +111,10 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What the same measurement of another run has in common with this one."""
+        """What the same measurement of another run has in common with this one; loads need to be of a kind only."""
         kind = "open" if self.load.get("rate") else "closed" if self.load else ""
-        scenario = json.dumps(self.scenario, sort_keys=True)
+        comparable = {name: value for name, value in self.scenario.items() if name != "server_flags"}
+        scenario = json.dumps(comparable, sort_keys=True)
         return (self.case, self.mode, kind, scenario)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -38,6 +39,7 @@ class Scenario:
         batch: Records in one Report.
         idle_rules: Rules whose match never holds, for Check and for Report.
         access_log: Whether the mesh's access log is on, written to /dev/null.
+        server_flags: More flags for ``mixs server``. Runs that differ in nothing else are compared.
     """
 
     services: int = 50
@@ -51,12 +53,14 @@ class Scenario:
     idle_rules: int = 1
     access_log: bool = False
     seed: int = 1
+    server_flags: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """What usually differs between the scenarios of one run."""
         log = ", access log" if self.access_log else ""
-        return f"{self.idle_rules:,} idle rules, {self.label_sets:,} label sets{log}"
+        flags = f", {' '.join(self.server_flags)}" if self.server_flags else ""
+        return f"{self.idle_rules:,} idle rules, {self.label_sets:,} label sets{log}{flags}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +97,6 @@ class Load:
 
 
 def to_json(value: Scenario | Load) -> dict[str, Any]:
-    """Plain data, one key for each attribute."""
-    return asdict(value)
+    """Plain data as it comes back from JSON, one key for each attribute."""
+    data: dict[str, Any] = json.loads(json.dumps(asdict(value)))
+    return data

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 from urllib.request import urlopen
 
+from loadtest.leash import on_leash
 from loadtest.meshconfig import write_config
 from loadtest.osinfo import Usage, tree_usage
 from loadtest.scenario import Scenario
@@ -32,7 +33,7 @@ class Server:
     def __init__(self, command: Sequence[str], folder: Path) -> None:
         self._log = folder / "stderr.log"
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(on_leash(command), stdout=subprocess.PIPE, stderr=log)
         self.ports: dict[str, int] = {}
         try:
             self.ports = self._wait_ready()
@@ -96,7 +97,16 @@ class MixerServer(Server):
         write_config(scenario, config, policy=policy)
         free = [part for name in ("", "monitoring-", "metrics-", "console-") for part in (f"--{name}port", "0")]
         super().__init__(
-            [sys.executable, "-m", "mixer.cli.mixs", "server", "--config-store", f"fs://{config}", *free],
+            [
+                sys.executable,
+                "-m",
+                "mixer.cli.mixs",
+                "server",
+                "--config-store",
+                f"fs://{config}",
+                *free,
+                *scenario.server_flags,
+            ],
             Path(self._folder.name),
         )
         if problems := self.counted("mixer_config_problems"):
@@ -106,6 +116,10 @@ class MixerServer(Server):
     def counted(self, name: str) -> float:
         """The sum of one of Mixer's own counters."""
         return sum_of(self.page("monitoring-port", "/metrics"), name)
+
+    def requests_counted(self) -> float:
+        """How many requests the mesh's metrics tell of."""
+        return sum_of(self.page("metrics-port", "/metrics"), "istio_requests_total")
 
     def series(self) -> int:
         """How many series of the mesh's counters of requests and connections a scrape shows."""

@@ -23,23 +23,28 @@ class SoakPlan:
     scenario: Scenario
     seconds: float
     samples: int
+    scrape: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The state at one moment; ``at_s`` from the first request."""
+    """The state at one moment, ``at_s`` from the first request; ``series`` is None where nobody counted them."""
 
     at_s: float
     records: int
-    series: int
     rss_bytes: int
+    series: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SoakResult:
-    """What a soak found."""
+    """What a soak found.
+
+    ``rss_after_scrape_bytes`` is what the last scrape left behind; a page of many series is large.
+    """
 
     readings: list[Reading]
+    rss_after_scrape_bytes: int
 
     @property
     def bytes_per_second(self) -> float:
@@ -49,7 +54,8 @@ class SoakResult:
     @property
     def bytes_per_series(self) -> float:
         """How much memory a label set takes with all its metrics."""
-        return slope([(float(r.series), float(r.rss_bytes)) for r in self.readings[1:]])
+        counted = [(float(r.series), float(r.rss_bytes)) for r in self.readings if r.series is not None]
+        return slope(counted)
 
     @property
     def text(self) -> str:
@@ -58,14 +64,19 @@ class SoakResult:
         return (
             f"memory grows by {self.bytes_per_second / 1024:,.1f} KiB/s, "
             f"{self.bytes_per_series / 1024:,.2f} KiB for each label set; "
-            f"{last.series:,} label sets and {last.rss_bytes / 2**20:,.0f} MiB in the end"
+            f"{last.series or 0:,} label sets and {last.rss_bytes / 2**20:,.0f} MiB in the end, "
+            f"{self.rss_after_scrape_bytes / 2**20:,.0f} MiB after a scrape"
         )
 
     def to_json(self) -> str:
         """Readings and slopes."""
         readings = [asdict(reading) for reading in self.readings]
-        slopes = {"bytes_per_second": self.bytes_per_second, "bytes_per_series": self.bytes_per_series}
-        return json.dumps({"readings": readings, **slopes}, indent=1) + "\n"
+        figures = {
+            "bytes_per_second": self.bytes_per_second,
+            "bytes_per_series": self.bytes_per_series,
+            "rss_after_scrape_bytes": self.rss_after_scrape_bytes,
+        }
+        return json.dumps({"readings": readings, **figures}, indent=1) + "\n"
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -80,7 +91,8 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 def soak(plan: SoakPlan, tell: Tell) -> SoakResult:
     """Send Reports evenly over the time, and read memory and series ``samples`` times.
 
-    Sending pauses while the series are read, because a scrape of many takes its time.
+    Series are counted at both ends, and at every reading with ``scrape``: then sending pauses, because the page
+    takes its time, and memory is that of a server which is scraped.
     """
     tell("encoding requests")
     requests = reports(plan.scenario)
@@ -92,13 +104,16 @@ def soak(plan: SoakPlan, tell: Tell) -> SoakResult:
             elapsed = time.monotonic() - began - paused_s
             if elapsed >= plan.seconds * len(readings) / (plan.samples - 1):
                 pause = time.monotonic()
-                readings.append(Reading(elapsed, sent * requests.units, server.series(), server.usage().rss_bytes))
+                rss_bytes = server.usage().rss_bytes
+                is_end = len(readings) in (0, plan.samples - 1)
+                series = server.series() if is_end or plan.scrape else None
+                readings.append(Reading(elapsed, sent * requests.units, rss_bytes, series))
                 paused_s += time.monotonic() - pause
-                tell(f"{elapsed:.0f} of {plan.seconds:.0f} s: {readings[-1].series:,} label sets")
+                tell(f"{elapsed:.0f} of {plan.seconds:.0f} s: {readings[-1].records:,} records")
                 continue
             if sent < len(requests.bodies) * elapsed / plan.seconds:
                 report(requests.bodies[sent % len(requests.bodies)], timeout=30, wait_for_ready=True)
                 sent += 1
             else:
                 time.sleep(0.001)
-        return SoakResult(readings)
+        return SoakResult(readings, server.usage().rss_bytes)

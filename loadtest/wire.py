@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import grpc
 
@@ -15,13 +15,15 @@ from loadtest.encoded import CHECK, Requests
 from loadtest.histogram import QUANTILES, Histogram, exact_quantile
 from loadtest.osinfo import Usage
 from loadtest.results import Measurement
-from loadtest.scenario import Load, Mode, Scenario
+from loadtest.scenario import Load, Mode, Scenario, to_json
 from loadtest.servers import EchoServer, MixerServer, Server
+from mixer.api.decode import decode_report_bytes
 from mixer.api.messages import CheckResponse
 
 Tell = Callable[[str], None]
 
 _PASSED, _DENIED = 0, 7
+_LOOKED_AT = 5
 _SERVED = {"record": "mixer_api_records_total", "check": "grpc_io_server_completed_rpcs_total"}
 
 
@@ -34,7 +36,7 @@ def measure_wire(
 ) -> list[Measurement]:
     """Start ``mixs server``, drive it, and verify by its own counters that it has served what was sent."""
     with MixerServer(scenario, policy=policy) as server:
-        _verify_answer(server.target, requests)
+        _verify_answers(server, requests)
         before = server.counted(_SERVED[requests.unit])
         found, answered = _drive(case, Mode.WIRE, scenario, load, requests, server, tell)
         served = server.counted(_SERVED[requests.unit]) - before
@@ -60,7 +62,7 @@ def _drive(
     def measured(clients: ClientPool, load: Load) -> Measurement:
         nonlocal answered
         found = Measurement(
-            case, mode, requests.unit, asdict(scenario), asdict(load), scenario.text, load.text, notes=_size(requests)
+            case, mode, requests.unit, to_json(scenario), to_json(load), scenario.text, load.text, notes=_size(requests)
         )
         for number in range(load.repetitions):
             tell(f"{found.title}, {scenario.text}: {number + 1} of {load.repetitions}")
@@ -113,19 +115,30 @@ def _run_window(
     return window, samples
 
 
-def _verify_answer(target: str, requests: Requests) -> None:
-    with grpc.insecure_channel(target) as channel:
+def _verify_answers(server: MixerServer, requests: Requests) -> None:
+    """Send a few requests and look closely at what comes of them."""
+    few = requests.bodies[:_LOOKED_AT]
+    with grpc.insecure_channel(server.target) as channel:
+        call = channel.unary_unary(requests.method, None, None)
         try:
-            answer = channel.unary_unary(requests.method, None, None)(
-                requests.bodies[0], timeout=30, wait_for_ready=True
-            )
+            answers = [call(body, timeout=30, wait_for_ready=True) for body in few]
         except grpc.RpcError as exc:
-            raise WrongAnswerError(f"the first request failed: {exc}") from exc
-    if requests.method != CHECK:
+            raise WrongAnswerError(f"one of the first requests failed: {exc}") from exc
+    if requests.method == CHECK:
+        for answer in answers:
+            _verify_check(answer)
         return
+    records = (bag for body in few for bag in decode_report_bytes(body).bags)
+    expected = sum(bag.get("context.protocol") != "tcp" for bag in records)
+    found = server.requests_counted()
+    if found != expected:
+        raise WrongAnswerError(f"of the first {expected} HTTP requests, the metrics tell of {found:g}")
+
+
+def _verify_check(answer: bytes) -> None:
     response = CheckResponse.FromString(answer)
     code = response.precondition.status.code
     if code not in (_PASSED, _DENIED):
-        raise WrongAnswerError(f"the first Check got status {code}: {response.precondition.status.message}")
+        raise WrongAnswerError(f"a Check got status {code}: {response.precondition.status.message}")
     if not response.precondition.referenced_attributes.attribute_matches:
-        raise WrongAnswerError("the first Check depended on no attribute: there is no policy")
+        raise WrongAnswerError("a Check depended on no attribute: there is no policy")

@@ -58,7 +58,7 @@ class MixerCase:
     def measure(self, mode: Mode, scenario: Scenario, load: Load, tell: Tell) -> list[Measurement]:
         """See `Case.measure`."""
         tell(f"{self.name}: encoding requests for {scenario.text}")
-        requests = _requests(self.make, replace(scenario, idle_rules=0, access_log=False))
+        requests = _requests(self.make, replace(scenario, idle_rules=0, access_log=False, server_flags=()))
         if mode is Mode.WIRE:
             return measure_wire(self.name, scenario, load, requests, policy=self.policy, tell=tell)
         if mode is Mode.ECHO:
