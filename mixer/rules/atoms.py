@@ -47,6 +47,23 @@ def atoms_of(nodes: Iterable[Node], vocabulary: Vocabulary) -> frozenset[Atom] |
     return frozenset(atoms)
 
 
+def reads_of(nodes: Iterable[Node]) -> frozenset[Atom]:
+    """Everything that expressions can read; a string map used other than under literal keys is read whole."""
+    reads: set[Atom] = set()
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Attribute):
+            reads.add(Atom(node.name))
+        elif isinstance(node, Call):
+            entry = _entry(node)
+            if entry is not None:
+                reads.add(entry)
+            else:
+                pending.extend(node.args if node.receiver is None else (node.receiver, *node.args))
+    return frozenset(reads)
+
+
 def _entry(node: Call) -> Atom | None:
     if node.name == "INDEX" and len(node.args) == 2:
         container, key = node.args

@@ -19,6 +19,7 @@ from mixer.adapters.base import AdapterInfo, InstanceInfo, Params
 from mixer.attributes import Vocabulary
 from mixer.rules.dynamic import NOT_SERVED, adapter_problems, template_problems
 from mixer.rules.names import GENERIC_KINDS, display_name, resolve
+from mixer.rules.reads import wanted_by
 from mixer.rules.resolve import Scope, resolve_rule
 from mixer.rules.routes import build_routes
 from mixer.rules.snapshot import HandlerConfig, Rule, Snapshot, empty_snapshot
@@ -104,6 +105,7 @@ class SnapshotBuilder:
             tuple(run.problems),
             frozenset(run.stale),
             counts,
+            wanted_by(rules),
         )
 
     # Each step tries a resource as it stands, then its last good version.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mixer.adapters.base import AdapterInfo, InstanceInfo, Params
+from mixer.api.wanted import Wanted
 from mixer.attributes import Vocabulary
 from mixer.expr import Program
 from mixer.rules.routes import Routes, RoutingTable
@@ -75,6 +76,7 @@ class Snapshot:
         problems: What is wrong with the resources that this was built from.
         stale: Resources whose last good version serves because the present one is wrong.
         counts: How many resources of each kind took part.
+        wanted: What of a request any of this can read.
     """
 
     revision: int
@@ -86,6 +88,7 @@ class Snapshot:
     problems: tuple[Problem, ...] = ()
     stale: frozenset[ResourceKey] = frozenset()
     counts: Mapping[str, int] = field(default_factory=dict)
+    wanted: Wanted = field(default_factory=lambda: Wanted({}))
 
 
 def empty_snapshot() -> Snapshot:

@@ -54,6 +54,8 @@ class Binding:
         words = snapshot.vocabulary
         self._routes = {space: BoundRoutes(routes, bound, words) for space, routes in table.by_namespace.items()}
         self._fallback = BoundRoutes(table.fallback, bound, words)
+        self.generates: Final = any(routes.generators for routes in (*self._routes.values(), self._fallback))
+        """Whether any request gets attributes from generators."""
 
     def routes(self, namespace: str) -> BoundRoutes:
         """The routes for requests of a namespace."""

@@ -114,11 +114,13 @@ class Dispatcher:
                 if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1:
                     await asyncio.sleep(0)
                 drawn: Drawn = {}
-                try:
-                    bag = await self._preprocess(binding, record, drawn)
-                except DispatchError as exc:
-                    batch.errors.append(str(exc))
-                    continue
+                bag = record
+                if binding.generates:
+                    try:
+                        bag = await self._preprocess(binding, record, drawn)
+                    except DispatchError as exc:
+                        batch.errors.append(str(exc))
+                        continue
                 binding.routes(request_namespace(bag)).reports.add(bag, batch, drawn, self._match_failed)
             self._metrics.instances_per_request.observe(len(batch))
             calls = [(route, _sampling(route, samples)) for route, samples in batch.samples.values()]

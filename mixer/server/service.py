@@ -12,7 +12,7 @@ import structlog
 
 from mixer.adapters.base import Code, Status
 from mixer.api import messages
-from mixer.api.decode import decode_check, decode_report_bytes, parse_check
+from mixer.api.decode import decode_check_bytes, decode_report_bytes
 from mixer.api.referenced import encode_referenced
 from mixer.attributes import Duration
 from mixer.errors import MixerError, WireError
@@ -86,21 +86,22 @@ class MixerService:
             self._metrics.rpcs.labels(f"{messages.SERVICE_NAME}/{method}", code.name).inc()
 
     async def _check(self, data: bytes) -> bytes:
-        request = parse_check(data)
-        bag = decode_check(request)
+        dispatcher = self._controller.dispatcher
+        bag, request = decode_check_bytes(data, dispatcher.binding.snapshot.wanted)
         if bag.unknown_words:
             self._metrics.unknown_words.inc(bag.unknown_words)
-        outcome = await self._controller.dispatcher.check(bag, request.quotas, request.deduplication_id)
+        outcome = await dispatcher.check(bag, request.quotas, request.deduplication_id)
         return _response(outcome, request.global_word_count).SerializeToString()
 
     async def _report(self, data: bytes) -> bytes:
-        batch = decode_report_bytes(data)
+        dispatcher = self._controller.dispatcher
+        batch = decode_report_bytes(data, dispatcher.binding.snapshot.wanted)
         self._metrics.records.inc(len(batch))
         if batch.unknown_words:
             self._metrics.unknown_words.inc(batch.unknown_words)
         undelivered: tuple[str, ...] = ()
         try:
-            await self._controller.dispatcher.report(batch.bags)
+            await dispatcher.report(batch.bags)
         except ReportError as exc:
             undelivered = exc.errors
         if batch.faults:

@@ -37,7 +37,7 @@ class CompiledInstance:
         name: Full name ``name.kind.namespace``; what handlers see as ``instance.name``.
         short_name: The name alone; what a quota is asked for by.
         types: What the expressions of the dynamic fields evaluate to.
-        attributes: Every attribute of a request that building, or binding, may read.
+        attributes: Every attribute of a request that building, or binding, may read, and those that bindings name.
         nodes: The expressions by field (nested fields after a dot), those of a map field by key.
         build: Bag to instance. Raises `EvalError` with the field's name in the text.
         bind: For an attribute generator: the handler's outputs and the bag it was built from, to the
@@ -121,7 +121,7 @@ def compile_instance(
             raise _blame(name, leaves, bag, vocabulary, exc) from exc
 
     canonical = json.dumps([template.name, params, dict(bindings)], sort_keys=True, default=str)
-    attributes = frozenset[str](walk.bound).union(*(attribute_names(leaf.node) for leaf in leaves))
+    attributes = frozenset[str](walk.bound | set(bindings)).union(*(attribute_names(leaf.node) for leaf in leaves))
     return CompiledInstance(name, short_name, template, walk.types, attributes, walk.nodes, build, bind, canonical), []
 
 

@@ -84,21 +84,22 @@ class Recorder:
 class OpenSeries:
     """One series of a metric, looked up once; the cell is found anew when it has expired or had no room."""
 
-    __slots__ = ("_cap", "_cell", "_key", "_series")
+    __slots__ = ("_cap", "_cell", "_key", "_series", "_write")
 
     def __init__(self, series: AnySeries, key: LabelValues, cap: int) -> None:
         self._series, self._key, self._cap = series, key, cap
+        self._write: Any = series.write
         self._cell: Any = None
 
     def take(self, value: Any, now: float) -> None:
         """Take one value; errors as those of `Recorder.record`."""
-        kind = type(value)
-        number = value if kind is float else float(value) if kind is int else to_number(value)
+        kind = value.__class__
+        number = value if kind is float or kind is int else value / 1e9 if kind is Duration else to_number(value)
         cell = self._cell
         if cell is not None and not cell.gone:
-            self._series.write(cell, number, now)
+            self._write(cell, number, now)
         else:
-            self._series.update(self._key, number, now, self._cap)
+            self._series.update(self._key, float(number), now, self._cap)
             self._cell = self._series.cell(self._key)
 
     @property
