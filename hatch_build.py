@@ -19,6 +19,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = Path("mixer/api/_native.pyx")
+LIBRARY = f"{SOURCE.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
 def compile_native(root: Path, into: Path, flags: Sequence[str] = ("-O3",)) -> Path:
@@ -27,7 +28,7 @@ def compile_native(root: Path, into: Path, flags: Sequence[str] = ("-O3",)) -> P
     Raises:
         RuntimeError: Cython or the C compiler is missing or failed; the text says which, and what it said.
     """
-    library = into / f"{SOURCE.stem}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    library = into / LIBRARY
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     with tempfile.TemporaryDirectory() as folder:
         source, partial = Path(folder, f"{SOURCE.stem}.c"), Path(folder, library.name)
@@ -35,7 +36,7 @@ def compile_native(root: Path, into: Path, flags: Sequence[str] = ("-O3",)) -> P
         include = f"-I{sysconfig.get_path('include')}"
         linking = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
         _run([*compiler, *linking, "-fPIC", "-fwrapv", *flags, include, str(source), "-o", str(partial)])
-        library.unlink(missing_ok=True)  # a process that has loaded it keeps its own
+        library.unlink(missing_ok=True)  # never into a file that a process has loaded
         library.write_bytes(partial.read_bytes())
     return library
 
@@ -54,10 +55,12 @@ class NativeBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it collects the files."""
+        root = Path(self.root)
+        # That of an older source must not stay.
+        (root / SOURCE.parent / LIBRARY).unlink(missing_ok=True)
         if os.environ.get("MIXER_NO_NATIVE"):
             self.app.display_info("MIXER_NO_NATIVE is set: no compiled decoder")
             return
-        root = Path(self.root)
         try:
             library = compile_native(root, root / SOURCE.parent)
         except RuntimeError as exc:

@@ -153,14 +153,17 @@ cdef str _string(Cursor span):
 
 cdef inline bint _is_ascii(Cursor span) noexcept:
     cdef uint64_t chunk, seen = 0
-    while span.end - span.at >= 8:
+    if span.end - span.at < 8:
+        while span.at < span.end:
+            seen |= span.at[0]
+            span.at += 1
+        return not seen & 0x80
+    while span.end - span.at > 8:
         memcpy(&chunk, span.at, 8)
         seen |= chunk
         span.at += 8
-    while span.at < span.end:
-        seen |= span.at[0]
-        span.at += 1
-    return not seen & 0x8080808080808080
+    memcpy(&chunk, span.end - 8, 8)  # some of these for the second time
+    return (seen | chunk) & <uint64_t>0x8080808080808080U == 0
 
 
 cdef int64_t _nanoseconds(Cursor message) except? -1:
@@ -168,9 +171,9 @@ cdef int64_t _nanoseconds(Cursor message) except? -1:
     cdef uint64_t first, second
     _pair(message, &first, &second)
     cdef int64_t seconds = <int64_t>first, nanos = <int64_t>second
-    if not (-9_000_000_000 <= seconds <= 9_000_000_000 and INT32_MIN <= nanos <= INT32_MAX):
+    if not (-9_000_000_000LL <= seconds <= 9_000_000_000LL and INT32_MIN <= nanos <= INT32_MAX):
         raise _Extraordinary
-    return seconds * 1_000_000_000 + nanos
+    return seconds * 1_000_000_000LL + nanos
 
 
 # Words.

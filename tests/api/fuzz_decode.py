@@ -1,4 +1,6 @@
-"""Damages valid requests and decodes them; anything but a result or a WireError is a find.
+"""Damages valid requests and decodes them with the decoders that there are.
+
+Anything but a result or a WireError is a find, and so are two decoders that disagree.
 
     python -m tests.api.fuzz_decode --seconds 60 [--seed N]
 
@@ -15,13 +17,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mixer.api.decode import WireBag, decode_check, decode_report_bytes, parse_check
+from mixer.api.decode import DECODER
 from mixer.api.encode import encode_check, encode_report
 from mixer.api.messages import CheckRequest, ReportRequest
-from mixer.attributes import AttributeValue, Duration, Timestamp, stringify
-from mixer.errors import WireError
+from mixer.api.wanted import Wanted
+from mixer.attributes import AttributeValue, Duration, Timestamp
+from tests.api.agreement import check_outcome, python_check_outcome, python_report_outcome, report_outcome
 
-_SAMPLE: dict[str, AttributeValue] = {
+SAMPLE: dict[str, AttributeValue] = {
     "source.ip": b"\x0a\x00\x00\x01",
     "source.name": "client",
     "source.labels": {"app": "client", "version": "v1"},
@@ -33,28 +36,34 @@ _SAMPLE: dict[str, AttributeValue] = {
     "connection.mtls": True,
     "my.ratio": 0.5,
 }
+_WANTED = (
+    None,
+    Wanted({}),
+    Wanted({"source.name": None, "my.ratio": None, "source.labels": None}),
+    Wanted({"request.headers": frozenset({"cookie", "own"}), "own": None, "source.ip": frozenset()}),
+)
 _INDICES = (-(1 << 31), -40, -9, -3, -2, -1, 0, 1, 2, 15, 59, 221, 222, 223, (1 << 31) - 1)
 _INTERESTING = (0x00, 0x01, 0x7F, 0x80, 0xFF, 0x08, 0x0A, 0x12, 0x4A)
 
 
 @dataclass
 class Findings:
-    """What happened how often, and the inputs that crashed, with their error."""
+    """How many requests were refused and taken, and the inputs that are finds, each with what is wrong."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    crashes: list[tuple[bytes, str]] = field(default_factory=list)
+    finds: list[tuple[bytes, str]] = field(default_factory=list)
 
 
 def seeds() -> list[CheckRequest | ReportRequest]:
     """Valid requests of both kinds, in all encodings."""
-    grown = [_SAMPLE, {**_SAMPLE, "request.size": 18}, {**_SAMPLE, "request.size": 19, "response.code": 200}]
+    grown = [SAMPLE, {**SAMPLE, "request.size": 18}, {**SAMPLE, "request.size": 19, "response.code": 200}]
     return [
-        encode_report([_SAMPLE]),
+        encode_report([SAMPLE]),
         encode_report(grown),
         encode_report(grown, delta=True),
         encode_report(grown, delta=True, global_word_count=0),
-        encode_check(_SAMPLE, deduplication_id="id"),
-        encode_check(_SAMPLE, global_word_count=0),
+        encode_check(SAMPLE, deduplication_id="id"),
+        encode_check(SAMPLE, global_word_count=0),
     ]
 
 
@@ -118,23 +127,6 @@ def damaged(data: bytes, other: bytes, rng: random.Random) -> bytes:
     return bytes(result)
 
 
-def _report(data: bytes) -> str:
-    batch = decode_report_bytes(data)
-    for bag in batch.bags:
-        _read(bag)
-    return "report with faults" if batch.faults else "report"
-
-
-def _check(data: bytes) -> str:
-    _read(decode_check(parse_check(data)))
-    return "check"
-
-
-def _read(bag: WireBag) -> None:
-    for name in bag.names():
-        stringify(bag.get(name))
-
-
 def fuzz(seconds: float, seed: int) -> Findings:
     """Fuzz for that long."""
     rng = random.Random(seed)
@@ -146,12 +138,18 @@ def fuzz(seconds: float, seed: int) -> Findings:
         data = bent(seed_request, rng)
         if rng.random() < 0.5:
             data = damaged(data, rng.choice(corpus).SerializeToString(), rng)
+        wanted = rng.choice(_WANTED)
         try:
-            findings.outcomes[_report(data) if isinstance(seed_request, ReportRequest) else _check(data)] += 1
-        except WireError:
-            findings.outcomes["refused"] += 1
+            if isinstance(seed_request, ReportRequest):
+                outcome, other = report_outcome(data, wanted), python_report_outcome(data, wanted)
+            else:
+                outcome, other = check_outcome(data, wanted), python_check_outcome(data, wanted)
         except Exception as exc:  # noqa: BLE001  these are what we look for
-            findings.crashes.append((data, repr(exc)))
+            findings.finds.append((data, repr(exc)))
+            continue
+        findings.outcomes["refused" if outcome[0] == "refused" else "taken"] += 1
+        if outcome != other:
+            findings.finds.append((data, f"with {wanted}: {outcome}, but in Python {other}"))
     return findings
 
 
@@ -160,13 +158,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=time.time_ns())
     args = parser.parse_args()
-    print(f"seed {args.seed}")
+    print(f"seed {args.seed}, decoder {DECODER}")
     findings = fuzz(args.seconds, args.seed)
     for outcome, count in findings.outcomes.most_common():
         print(f"{count:10d}  {outcome}")
-    for data, error in findings.crashes:
-        print(f"{error}\n  {data.hex()}")
-    return 1 if findings.crashes else 0
+    for data, what in findings.finds:
+        print(f"{what}\n  {data.hex()}")
+    return 1 if findings.finds else 0
 
 
 if __name__ == "__main__":
