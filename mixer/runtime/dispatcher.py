@@ -97,7 +97,8 @@ class Dispatcher:
             for name in sorted(quotas):
                 tracked.referenced.clear()
                 tracked.referenced.update(before_check)
-                result = await self._quota(binding, visible, name, quotas[name], dedup_id + name, drawn)
+                quota_id = dedup_id + name if dedup_id else ""  # without an id nothing is a retry
+                result = await self._quota(binding, visible, name, quotas[name], quota_id, drawn)
                 answers[name] = QuotaOutcome(result, dict(tracked.referenced))
             return CheckOutcome(outcome.result, outcome.referenced, outcome.directive, answers)
 

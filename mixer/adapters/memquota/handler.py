@@ -57,12 +57,14 @@ class MemQuotaHandler(Handler):
         if self._dedup.turn(now_ns):
             for table in self._windows.values():
                 table.sweep(now_ns // TICK_NS, at_most=_SWEEP_AT_ONCE)
-        outcome = self._dedup.find(args.dedup_id)
+        # The original takes all requests without an id for retries of each other.
+        outcome = self._dedup.find(args.dedup_id) if args.dedup_id else None
         if outcome is None:
             limit = quota.limit_for(instance.dimensions)
             key = counter_key(instance)
             outcome = self._alloc(limit, key, args, now_ns) if args.amount > 0 else self._free(limit, key, args, now_ns)
-            self._dedup.remember(args.dedup_id, outcome)
+            if args.dedup_id:
+                self._dedup.remember(args.dedup_id, outcome)
         return QuotaResult(outcome.amount, Duration(outcome.remaining_ns(now_ns)))
 
     def _alloc(self, limit: Limit, key: Hashable, args: QuotaArgs, now_ns: int) -> Outcome:

@@ -196,11 +196,11 @@ async def test_an_id_is_remembered_for_more_than_one_period_when_it_came_late_in
     assert take("Q1", 10, id="0") == (0, 0)
 
 
-async def test_refusals_and_the_empty_id_are_remembered_for_all_quotas():
+async def test_refusals_are_remembered_for_all_quotas():
     take = await driver()
-    assert take("Q1", 11, id="") == (0, 0)
-    assert take("Q1", 1, id="") == (0, 0)
-    assert take("Q2", 1, id="") == (0, 0)
+    assert take("Q1", 11, id="same") == (0, 0)
+    assert take("Q1", 1, id="same") == (0, 0)
+    assert take("Q2", 1, id="same") == (0, 0)
 
 
 OVERRIDES = {
@@ -319,3 +319,11 @@ async def test_idle_counters_are_forgotten():
     await take.at(2)
     assert take("Q1", 1) == (1, 0)
     assert take.handler.counters == 1
+
+
+async def test_requests_without_an_id_are_no_retries_of_each_other():
+    handler = await build_handler(INFO, {"quotas": [{"name": "q", "maxAmount": 3}]})
+
+    amounts = [handler.handle_quota(QuotaInstance("q"), QuotaArgs(2)).amount for _ in range(2)]
+
+    assert amounts == [2, 0]
