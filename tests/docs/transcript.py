@@ -172,11 +172,13 @@ class Reader:
     def _save(self, block: Block) -> None:
         path = self._folder / block.info
         path.parent.mkdir(parents=True, exist_ok=True)
+        whole = self._folder / "being-written"  # then moved, so that the server never reads half of it
+        whole.write_text(block.text)
         if self._server is None:
-            path.write_text(block.text)
+            whole.replace(path)
             return
         before = self._server.state()
-        path.write_text(block.text)
+        whole.replace(path)
         self._server.wait_changed(before)
 
     def _run(self, command: Command, line: int) -> None:
