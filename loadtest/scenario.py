@@ -9,7 +9,7 @@ from typing import Any, Final
 
 
 class Mode(StrEnum):
-    """How much is measured; the last two are floors, which no Mixer with this transport or format can be below."""
+    """How much is measured; the last two are yardsticks that hold nothing of Mixer."""
 
     WIRE = "wire"
     """``mixs server`` in a process of its own, asked over gRPC."""
