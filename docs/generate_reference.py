@@ -379,7 +379,8 @@ def commands() -> str:
         parts.append(f"## {name}\n\n```text\n{group.get_help(top)}\n```")
         for sub in sorted(group.list_commands(top)):
             command = group.get_command(top, sub)
-            assert command is not None
+            if command is None or command.hidden:
+                continue
             context = click.Context(command, info_name=sub, parent=top, **_WIDE)
             parts.append(f"### {name} {sub}\n\n```text\n{command.get_help(context)}\n```")
     return "\n\n".join(parts)
