@@ -88,7 +88,7 @@ cdef inline int _span(Cursor* cursor, Cursor* span) except -1:
 
 cdef inline int _tag(Cursor* cursor) except -1:
     """The next field, or 0 at the end."""
-    if cursor.at == cursor.end:
+    if cursor.at >= cursor.end:
         return 0
     cursor.at += 1
     return cursor.at[-1] or 0xFF  # 0 is no field; 0xFF is none that anyone knows

@@ -86,7 +86,7 @@ def record(*fields: bytes) -> bytes:
 
 NAME = wire.number_field(1, wire.zigzag(2))
 LONG_NAME = wire.number_field(1, 1 << 32 | 4)
-SECONDS, NANOS = wire.number_field(1, 7), wire.number_field(2, 1 << 31)
+SECONDS, NANOS = wire.number_field(1, 6), wire.number_field(2, 1 << 31)
 
 ODD_REPORTS = {
     "64 bits and more": record(wire.sized(3, NAME + b"\x10" + b"\xff" * 9 + b"\x03")),
@@ -112,7 +112,7 @@ ODD_REPORTS = {
 }
 ODD_CHECKS = {
     "count of 33 bits": wire.number_field(2, 1 << 32 | 250),
-    "attributes in two parts": wire.sized(1, wire.sized(3, NAME)) + wire.sized(1, wire.sized(5, LONG_NAME)),
+    "attributes in two parts": wire.sized(1, wire.sized(3, NAME)) + wire.sized(1, wire.sized(5, SECONDS)),
     "id twice": wire.sized(3, b"one") + wire.sized(3, b"two"),
     "id that is replaced, and no text": wire.sized(3, b"\xff") + wire.sized(3, b"two"),
     "quota in two parts": wire.sized(4, wire.sized(2, SECONDS) + wire.sized(2, wire.number_field(2, 1))),

@@ -217,6 +217,19 @@ def main() -> None:
     bags = decode_report(request).bags
     mesh = mesh_wanted()
 
+    def validate_only() -> None:
+        valid = frozenset(table).issuperset
+        for message in request.attributes:
+            strings, maps = message.strings, message.string_maps
+            assert valid(strings)
+            assert valid([strings[name] for name in strings])
+            for field in ("int64s", "doubles", "bools", "timestamps", "durations", "bytes", "string_maps"):
+                assert valid(getattr(message, field))
+            for name in maps:
+                entries = maps[name].entries
+                assert valid(entries)
+                assert valid([entries[key] for key in entries])
+
     def careful() -> None:
         for message in request.attributes:
             decode_carefully(message, table, GLOBAL_WORD_COUNT, delta=False)
@@ -229,6 +242,7 @@ def main() -> None:
 
     lines: list[tuple[str, int, Callable[[], object]]] = [
         ("parse", args.records, lambda: ReportRequest.FromString(data)),
+        ("indices checked, nothing decoded", args.records, validate_only),
         ("decode messages with the careful decoder", args.records, careful),
         (f"read {len(_NAMES)} attributes", args.records, read),
     ]
