@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.generate_reference import adapters
 from tests.docs.transcript import ROOT, Reader, blocks, commands, matches
 
 TASKS = sorted((ROOT / "docs" / "tasks").glob("*.md"))
@@ -80,3 +81,23 @@ def test_console_block_is_commands_with_their_output() -> None:
 )
 def test_dots_stand_for_what_may_differ(expected: list[str], actual: str, same: bool) -> None:
     assert matches(expected, actual) is same
+
+
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs" / "adr"
+    index = (folder / "README.md").read_text()
+
+    assert [p.name for p in folder.glob("[0-9]*.md") if f"({p.name})" not in index] == []
+
+
+def test_every_task_is_in_the_index() -> None:
+    index = (ROOT / "docs/tasks/README.md").read_text()
+
+    assert [p.name for p in TASKS if p.name != "README.md" and f"({p.name})" not in index] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md"])
+def test_page_names_every_adapter(page: str) -> None:
+    text = (ROOT / page).read_text()
+
+    assert [info.name for info in adapters() if f"`{info.name}`" not in text] == []
