@@ -6,13 +6,16 @@ import shutil
 from pathlib import Path
 
 import yaml
+from prometheus_client import CollectorRegistry
 
-from mixer.adapters import noop, prometheus
-from mixer.adapters.base import AdapterInfo, Params
+from mixer.adapters import fluentd, prometheus
 from mixer.adapters.loading import by_name
+from mixer.adapters.testing import FakeClock
+from mixer.attributes import MappingBag, Timestamp
 from mixer.rules.build import SnapshotBuilder
-from mixer.store import FileStore
-from mixer.templates import LOGENTRY
+from mixer.runtime.controller import Controller
+from mixer.runtime.metrics import RuntimeMetrics
+from mixer.store import FileStore, StoreContents
 
 TESTS = Path(__file__).parents[1]
 SEED = TESTS / "seed"
@@ -21,27 +24,20 @@ UNSHOWN = ("requestduration", "requestsize", "responsesize")
 """Metrics that the rule of the walkthrough names and the text does not show."""
 
 
-class FluentdParams(Params):
-    """As much of fluentd's params as the walkthrough uses."""
-
-    address: str = ""
-
-
-async def test_objects_of_the_walkthrough_load_without_a_problem(tmp_path: Path) -> None:
+async def walkthrough(folder: Path) -> StoreContents:
     for path in (*SEED.glob("*.yaml"), ATTRIBUTES):
-        shutil.copy(path, tmp_path / path.name)
+        shutil.copy(path, folder / path.name)
     shown = yaml.safe_load((SEED / "requestcount.yaml").read_text())
     for name in UNSHOWN:
         more = {**shown, "metadata": {**shown["metadata"], "name": name}}
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(more))
-    handler = yaml.safe_load((SEED / "prometheus.yaml").read_text())
-    # The text leaves out how the handler goes on; the labels have to be those of the instance.
-    handler["spec"]["params"]["metrics"][0]["label_names"] = sorted(shown["spec"]["dimensions"])
-    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(handler))
-    fluentd = AdapterInfo("fluentd", (LOGENTRY,), FluentdParams, noop.build)
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(more))
+    return await FileStore(folder).load()
 
-    contents = await FileStore(tmp_path).load()
-    snapshot = SnapshotBuilder(by_name([prometheus.INFO, fluentd])).build(contents)
+
+async def test_objects_of_the_walkthrough_load_without_a_problem(tmp_path: Path) -> None:
+    contents = await walkthrough(tmp_path)
+
+    snapshot = SnapshotBuilder(by_name([prometheus.INFO, fluentd.INFO])).build(contents)
 
     assert [str(problem) for problem in snapshot.problems] == []
     assert {rule.key.name: [len(a.instances) for a in rule.actions] for rule in snapshot.rules} == {
@@ -49,3 +45,19 @@ async def test_objects_of_the_walkthrough_load_without_a_problem(tmp_path: Path)
         "promhttp": [4],
     }
     assert sorted(snapshot.handlers) == ["handler.fluentd.istio-system", "prometheus.handler.istio-system"]
+
+
+async def test_a_backend_that_is_away_is_no_problem_of_the_configuration(tmp_path: Path) -> None:
+    """The walkthrough's Fluentd is a name that resolves nowhere here; its log entries wait, all else runs."""
+    builder = SnapshotBuilder(by_name([prometheus.INFO, fluentd.INFO]))
+    controller = Controller(builder, clock=FakeClock(), scrape=CollectorRegistry(), metrics=RuntimeMetrics())
+
+    snapshot = await controller.apply(await walkthrough(tmp_path))
+    await controller.dispatcher.report([MappingBag({"request.time": Timestamp(1), "response.code": 200})])
+
+    assert snapshot.problems == ()
+    assert {live.name: live.error for live in controller.dispatcher.binding.live.values()} == {
+        "handler.fluentd.istio-system": "",
+        "prometheus.istio-system": "",
+    }
+    await controller.aclose()
