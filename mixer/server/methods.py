@@ -106,7 +106,7 @@ def mixer_methods(service: MixerService, health: Health) -> Methods:
 
 
 def _reflection(names: tuple[str, ...]) -> Stream:
-    servicer = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]
+    servicer = reflection.aio.ReflectionServicer(names)
 
     async def reflect(requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         parsed = (_parsed(reflection_pb2.ServerReflectionRequest, data) async for data in requests)
