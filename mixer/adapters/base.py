@@ -106,7 +106,7 @@ class QuotaArgs:
     Attributes:
         amount: Units; negative gives them back, 0 asks nothing.
         best_effort: Less than the amount is welcome.
-        dedup_id: A retry of the same request repeats it.
+        dedup_id: A retry of the same request repeats it; empty when the caller gave none, which repeats nothing.
     """
 
     amount: int
@@ -254,6 +254,10 @@ def _no_faults(params: Any, instances: Sequence[InstanceInfo], /) -> Iterable[Fi
     return ()
 
 
+def _has_no_state(params: Any, /) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
     """All that Mixer knows of an adapter.
@@ -266,6 +270,9 @@ class AdapterInfo:
         validate: Faults of params that decode well, seen with the instances routed to the handler (which
             may be none); pure; all faults, not only the first.
         description: One sentence for ``mixs adapters``.
+        shared: Whether a handler with such params must be the only one of its kind though several processes
+            serve requests, for what it keeps or holds: it then runs in one of them, and the others ask it.
+            Instances and answers cross over pickled. The default is that each process has its own.
     """
 
     name: str
@@ -274,3 +281,4 @@ class AdapterInfo:
     build: Callable[[Any, Sequence[InstanceInfo], Env], Awaitable[Handler]]
     validate: Callable[[Any, Sequence[InstanceInfo]], Iterable[FieldError]] = _no_faults
     description: str = ""
+    shared: Callable[[Any], bool] = _has_no_state

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,6 +27,8 @@ from mixer.cli.validate import validate_command
 from mixer.errors import MixerError
 from mixer.server.app import MixerServer, ServerOptions
 from mixer.server.transport import TransportKind
+from mixer.server.workers.owner import Owner
+from mixer.server.workers.worker import run_worker
 from mixer.store import Store
 from mixer.store.file import FileStore
 
@@ -168,6 +172,13 @@ main.add_command(validate_command)
     help="Calls in progress on one connection.",
 )
 @click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Processes that serve the gRPC API on one port; one core is about what each can use.",
+)
+@click.option(
     "--handler-timeout",
     "handler_timeout",
     type=DURATION,
@@ -225,13 +236,34 @@ def server(**flags: Any) -> None:
         arguments=flags,
     )
     try:
-        mixer = MixerServer(store, load_adapters(), options)
+        adapters = load_adapters()
+        mixer: MixerServer | Owner = MixerServer(store, adapters, options)
+        if flags["workers"] > 1:
+            mixer = Owner(store, adapters, options, workers=flags["workers"], command=_worker_command(flags))
         uvloop.run(_serve(mixer))
     except (MixerError, OSError) as exc:
         raise click.ClickException(f"cannot start: {exc}") from exc
 
 
-async def _serve(mixer: MixerServer) -> None:
+def _worker_command(flags: Mapping[str, Any]) -> list[str]:
+    command = [sys.executable, "-m", "mixer.cli.mixs", "worker", "--log-level", flags["log_level"]]
+    return [*command, "--log-as-json"] if flags["log_as_json"] else command
+
+
+@main.command("worker", hidden=True)
+@click.option("--link", required=True, type=int, help="File descriptor of the socket to the owner.")
+@click.option("--log-level", type=click.Choice(LEVELS), default="info")
+@click.option("--log-as-json/--no-log-as-json", default=False)
+def worker_command(link: int, log_level: str, log_as_json: bool) -> None:
+    """One of the processes of ``mixs server --workers N``, which starts it."""
+    set_up_logging(log_level, as_json=log_as_json)
+    try:
+        uvloop.run(run_worker(socket.socket(fileno=link), load_adapters()))
+    except (MixerError, OSError) as exc:
+        raise click.ClickException(f"cannot serve: {exc}") from exc
+
+
+async def _serve(mixer: MixerServer | Owner) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,71 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from time import monotonic, time_ns
-from typing import Any
 
-import structlog
-from aiohttp import web
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from mixer import __version__
 from mixer.adapters.base import AdapterInfo
-from mixer.attributes import Timestamp
 from mixer.rules.build import SnapshotBuilder
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
+from mixer.server.clock import SystemClock
 from mixer.server.methods import Health, Transport, mixer_methods
-from mixer.server.pages import State, console_app, monitoring_app, scrape_app
+from mixer.server.options import ServerOptions
+from mixer.server.pages import Pages, State, console_app, monitoring_app, scrape_app
 from mixer.server.service import MixerService
-from mixer.server.transport import TransportKind, new_transport
+from mixer.server.transport import new_transport
 from mixer.store import Store
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server")
-
-
-class SystemClock:
-    """The time of the machine."""
-
-    def monotonic(self) -> float:
-        """Seconds that only grow."""
-        return monotonic()
-
-    def now(self) -> Timestamp:
-        """The wall clock."""
-        return Timestamp(time_ns())
-
-    async def sleep(self, seconds: float, /) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """How a server runs; port 0 picks a free one.
-
-    Attributes:
-        address: ``host:port`` or ``unix:///path`` of the gRPC API; empty = ``host`` and ``port``.
-        transport: What carries the gRPC API.
-        handler_timeout_s: How long a handler may take over one call.
-        drain_s: How long requests in progress may take to finish after the order to stop.
-        strict: Refuse a configuration that has problems; the former one goes on serving.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 9091
-    address: str = ""
-    transport: TransportKind = TransportKind.GRPC
-    monitoring_port: int = 15014
-    metrics_port: int = 42422
-    console_port: int = 9876
-    max_message_bytes: int = 1 << 20
-    max_concurrent_streams: int = 1024
-    default_namespace: str = "istio-system"
-    handler_timeout_s: float = 5.0
-    drain_s: float = 10.0
-    strict: bool = False
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["MixerServer", "ServerOptions"]
 
 
 class MixerServer:
@@ -94,7 +46,7 @@ class MixerServer:
             strict=options.strict,
         )
         self._state = State(self.controller, options.arguments)
-        self._runners: list[web.AppRunner] = []
+        self._pages = Pages(options.host)
         self._waiting: asyncio.Task[None] | None = None
         self._transport: Transport
         self._health: Health
@@ -119,11 +71,12 @@ class MixerServer:
         address = options.address.removeprefix("tcp://") or f"{options.host}:{options.port}"
         self.ports["port"] = await self._transport.bind(address)
         try:
-            await self._serve_page(
-                "monitoring-port", options.monitoring_port, monitoring_app(self._state, self.metrics.registry)
-            )
-            await self._serve_page("metrics-port", options.metrics_port, scrape_app(self.scrape))
-            await self._serve_page("console-port", options.console_port, console_app(self._state))
+            for name, page_port, app in (
+                ("monitoring-port", options.monitoring_port, monitoring_app(self._state, self.metrics.registry)),
+                ("metrics-port", options.metrics_port, scrape_app(self.scrape)),
+                ("console-port", options.console_port, console_app(self._state)),
+            ):
+                self.ports[name] = await self._pages.serve(page_port, app)
             await self._transport.start()
             await self.controller.start(self._store)
         except BaseException:
@@ -140,14 +93,6 @@ class MixerServer:
         await self.controller.ready.wait()
         self._health.set_serving(True)
 
-    async def _serve_page(self, name: str, port: int, app: web.Application) -> None:
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        self._runners.append(runner)
-        site = web.TCPSite(runner, self._options.host, port)
-        await site.start()
-        self.ports[name] = runner.addresses[0][1]
-
     async def stop(self) -> None:
         """Drain: say so, take no new requests, finish those in progress, flush and close every handler."""
         self._state.draining = True
@@ -156,6 +101,4 @@ class MixerServer:
         self._health.set_serving(False)
         await self._transport.stop(self._options.drain_s)
         await self.controller.aclose()
-        for runner in self._runners:
-            await runner.cleanup()
-        self._runners.clear()
+        await self._pages.close()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import html
 import platform
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, cast
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
 
 from mixer import __version__
@@ -24,59 +24,118 @@ from mixer.store import Problem
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Scraped(Protocol):
+    """What can be scraped: a `CollectorRegistry`, or what looks like one."""
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics of the moment; called in a thread."""
+        ...
+
+
+Refresh = Callable[[], Awaitable[None]]
+"""Brings what is scraped up to date, in the event loop."""
+
+
+async def _is_fresh() -> None:
+    return
+
+
 @dataclass(slots=True)
 class State:
-    """What the pages tell; ``draining`` is set once the server takes leave."""
+    """What the pages tell.
+
+    Attributes:
+        draining: Set once the server takes leave.
+        serving: Whether there is anybody who serves requests.
+        workers: The processes that do, as plain data; none when it is this one.
+    """
 
     controller: Controller
     arguments: Mapping[str, Any] = field(default_factory=dict)
     draining: bool = False
+    serving: Callable[[], bool] = lambda: True
+    workers: Callable[[], list[dict[str, Any]]] = list
 
     @property
     def ready(self) -> bool:
         """Whether requests should be sent here."""
-        return self.controller.ready.is_set() and not self.draining
+        return not self.why_not_ready
+
+    @property
+    def why_not_ready(self) -> str:
+        """What stands against it, empty when nothing does."""
+        if self.draining:
+            return "draining"
+        if not self.controller.ready.is_set():
+            return "no configuration has been loaded yet"
+        return "" if self.serving() else "no worker serves"
 
 
-def metrics_page(registry: CollectorRegistry) -> Page:
+class Pages:
+    """HTTP servers on one interface."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._runners: list[web.AppRunner] = []
+
+    async def serve(self, port: int, app: web.Application) -> int:
+        """Serve an application; returns the port, which is the one asked for unless that was 0.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.TCPSite(runner, self._host, port).start()
+        bound: int = runner.addresses[0][1]
+        return bound
+
+    async def close(self) -> None:
+        """Close them all."""
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+
+
+def metrics_page(registry: Scraped, refresh: Refresh = _is_fresh) -> Page:
     """A scrape of a registry, in the text format or in OpenMetrics as the scraper asks."""
 
     async def page(request: web.Request) -> web.Response:
+        await refresh()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         # In a thread: a large scrape takes its time, and requests must not wait for it.
-        body = await asyncio.to_thread(encode, registry)
+        body = await asyncio.to_thread(encode, cast(CollectorRegistry, registry))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     return page
 
 
-def monitoring_app(state: State, registry: CollectorRegistry) -> web.Application:
+def monitoring_app(state: State, registry: Scraped, refresh: Refresh = _is_fresh) -> web.Application:
     """``/metrics`` of Mixer itself, ``/healthz``, ``/readyz`` and ``/version``."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        if state.ready:
-            return web.Response(text="ok\n")
-        reason = "draining" if state.draining else "no configuration has been loaded yet"
-        return web.Response(status=503, text=f"{reason}\n")
+        reason = state.why_not_ready
+        return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
 
     async def version(_: web.Request) -> web.Response:
         return web.Response(text=f"{__version__}\n")
 
     app = web.Application()
-    app.router.add_get("/metrics", metrics_page(registry))
+    app.router.add_get("/metrics", metrics_page(registry, refresh))
     for path, page in (("healthz", healthz), ("readyz", readyz), ("healthz/live", healthz), ("healthz/ready", readyz)):
         app.router.add_get(f"/{path}", page)
     app.router.add_get("/version", version)
     return app
 
 
-def scrape_app(registry: CollectorRegistry) -> web.Application:
+def scrape_app(registry: Scraped, refresh: Refresh = _is_fresh) -> web.Application:
     """``/metrics`` of the metrics handlers."""
     app = web.Application()
-    app.router.add_get("/metrics", metrics_page(registry))
+    app.router.add_get("/metrics", metrics_page(registry, refresh))
     return app
 
 
@@ -106,6 +165,7 @@ def describe(state: State) -> dict[str, Any]:
         "arguments": {key: str(value) for key, value in state.arguments.items()},
         "revision": snapshot.revision,
         "refused_revision": controller.latest.revision if controller.latest is not snapshot else None,
+        "workers": state.workers(),
         "handlers": [
             {
                 "name": live.name,
@@ -169,6 +229,16 @@ def _render(data: Mapping[str, Any]) -> str:
         )
         for r in data["rules"]
     ]
+    workers = [
+        (
+            w["worker"],
+            w["pid"],
+            w["serving"],
+            w["revision"],
+            "; ".join(f"{n}: {e}" for n, e in w["handler_errors"].items()),
+        )
+        for w in data["workers"]
+    ]
     return (
         f"<!doctype html><meta charset=utf-8><title>Mixer</title><style>{style}</style>"
         f"<h1>Mixer {html.escape(data['version'])}</h1>"
@@ -176,5 +246,6 @@ def _render(data: Mapping[str, Any]) -> str:
         + _table("Problems", ("severity", "place", "object", "field", "message"), problems)
         + _table("Rules", ("rule", "match", "actions", ""), rules)
         + _table("Handlers", ("handler", "adapter", "state", "instances", "error"), handlers)
+        + (_table("Workers", ("worker", "pid", "serves", "revision", "handler errors"), workers) if workers else "")
         + _table("Arguments", ("name", "value"), sorted(data["arguments"].items()))
     )

@@ -32,6 +32,7 @@ INFO: Final = AdapterInfo(
     build=build,
     validate=validate,
     description="Counts quotas in memory, for a single replica of Mixer.",
+    shared=lambda params: True,
 )
 
 __all__ = ["INFO", "MemQuotaHandler", "MemQuotaParams", "build"]
