@@ -77,14 +77,14 @@ def open_store(url: str) -> Store:
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, "-V", "--version", prog_name="mixs")
 def main() -> None:
-    r"""Mixer's server side.
+    """Mixer's server side.
 
     Proxies send the attributes of each request; Mixer evaluates rules over them, decides, counts and logs.
 
     \b
     Try:  mixs validate config/mesh
           mixs server --config-store fs://$PWD/config/mesh
-    """
+    """  # noqa: D301  click wants the character
 
 
 main.add_command(validate_command)

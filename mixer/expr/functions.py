@@ -1,6 +1,6 @@
 """The one table of functions, methods and operators: what each takes and gives.
 
-To add a function: a row here, its meaning in ``builtins.py`` (or, when it needs more than its argument values,
+To add a function: a row here, its meaning in ``runtime.py`` (or, when it needs more than its argument values,
 in ``codegen.py``), and cases in the expression corpus.
 
 Source: spec language 3.

@@ -8,6 +8,7 @@ Source: spec runtime 3.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -82,6 +83,7 @@ class SnapshotBuilder:
         """The snapshot of a store's contents; its ``problems`` include the store's own."""
         known = {key: resource for key, resource in contents.resources.items() if key.kind in self.kinds}
         run = _Build(MappingProxyType(known), list(contents.problems))
+        run.problems += self._misspelt(contents)
         vocabulary = self._vocabulary(run)
         self._languages(run)
         self._dynamic(run)
@@ -107,6 +109,20 @@ class SnapshotBuilder:
             counts,
             wanted_by(rules),
         )
+
+    def _misspelt(self, contents: StoreContents) -> list[Problem]:
+        """Warnings for kinds that are probably meant to be ours; all others belong to somebody else."""
+        problems = []
+        for key, resource in contents.resources.items():
+            if key.kind in self.kinds:
+                continue
+            close = difflib.get_close_matches(key.kind.lower(), self.kinds, n=1, cutoff=0.87)
+            if close:
+                message = f"kind '{key.kind}' is none of Mixer's, so this object is passed over"
+                problems.append(
+                    Problem.of(resource, ("kind",), message, expected=f"probably {close[0]}", severity=Severity.WARNING)
+                )
+        return problems
 
     # Each step tries a resource as it stands, then its last good version.
 

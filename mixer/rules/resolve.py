@@ -72,7 +72,7 @@ def _compile_match(
     try:
         program = compile_expr(text, vocabulary)
     except ExprError as exc:
-        problems.append(Problem.of(resource, path, str(exc), expected=expected_at(exc)))
+        problems.append(Problem.of(resource, path, str(exc), expected=expected_at(exc, vocabulary)))
         return None, False
     if program.type is not ValueType.BOOL:
         message = f"expression '{text}' evaluated to type {program.type.name}, expected type BOOL"
@@ -188,7 +188,7 @@ def _operations(
         try:
             program = compile_expr(value, vocabulary)
         except ExprError as exc:
-            problems.append(Problem.of(resource, where, str(exc), expected=expected_at(exc)))
+            problems.append(Problem.of(resource, where, str(exc), expected=expected_at(exc, vocabulary)))
             continue
         if program.type is not ValueType.STRING:
             message = f"header operation value expression is not of string type: '{value}' is {program.type.name}"

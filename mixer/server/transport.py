@@ -72,8 +72,8 @@ class GrpcTransport:
         """Listen on ``host:port`` or ``unix:///path``; returns the port, 0 for a socket file."""
         try:
             port: int = self._server.add_insecure_port(address)
-        except RuntimeError as exc:
-            raise OSError(f"cannot listen on {address}: {exc}") from exc
+        except RuntimeError as exc:  # grpcio's own text tells of its source files
+            raise OSError(f"cannot listen on {address}; is it taken, or no address of this machine?") from exc
         return port if not address.startswith("unix:") else 0
 
     async def start(self) -> None:

@@ -212,7 +212,7 @@ def _expression(walk: _Walk, source: object, declared: ValueType | None, path: P
     except ExprError as exc:
         mark = ";" if declared is None else ":"  # as the original has it
         message = f"failed to evaluate expression for field '{title}'{mark} {exc}"
-        walk.faults.append(FieldError(path, message, expected_at(exc)))
+        walk.faults.append(FieldError(path, message, expected_at(exc, walk.vocabulary)))
         return ""
     if declared is not None and kind is not declared:
         message = f"error type checking for field '{title}': Evaluated expression type {kind.name} want {declared.name}"
@@ -325,7 +325,7 @@ def _compile_bindings(
             target = typecheck(parse(name), walk.vocabulary, source=name)
         except ExprError as exc:
             message = f"error evaluating AttributeBinding expression '{source}' for attribute '{name}': {exc}"
-            walk.faults.append(FieldError(path, message, expected_at(exc)))
+            walk.faults.append(FieldError(path, message, expected_at(exc, walk.vocabulary)))
             continue
         if kind is not target:
             message = (
