@@ -239,6 +239,7 @@ def attributes(n: int) -> dict[str, Any]:
             "referer": f"http://productpage.default.svc.cluster.local:9080/productpage?u=reader{n}",
             "cookie": f"session={n:064x}; visitor={n * 7919:064x}",
         },
+        "response.time": Timestamp(1_767_225_600_100_000_000 + n),
         "response.code": 200,
         "response.headers": {
             ":status": "200",

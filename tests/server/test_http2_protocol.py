@@ -472,3 +472,11 @@ def test_trailers_can_be_read(code: int, message: str) -> None:
 
     assert fields[0] == ("grpc-status", str(code))
     assert fields[-1] == ("a", "b" * 200)
+
+
+@given(st.one_of(st.text(), st.text(max_size=12).map(lambda text: text * 2_000)))
+def test_messages_of_errors_fit_into_the_headers_of_a_client(message: str) -> None:
+    error = ServiceError(Code.INTERNAL, message)
+
+    assert len(trailers(13, error.message)) < 7_000
+    assert error.message == message or " more characters)" in error.message
