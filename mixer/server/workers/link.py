@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 Message: TypeAlias = tuple[Any, ...]
 """A word that says what it is, then what belongs to it."""
 
 _LENGTH_BYTES = 8
+_LARGE_BYTES = 1 << 18
 
 
 class Link:
@@ -38,7 +40,13 @@ class Link:
         Raises:
             Exception: Something in the message cannot be pickled; nothing is sent then.
         """
-        data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        self._write(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+
+    async def send_large(self, make: Callable[[], Message]) -> None:
+        """Make and send a message that takes its time, in a thread; messages sent meanwhile go first."""
+        self._write(await asyncio.to_thread(lambda: pickle.dumps(make(), pickle.HIGHEST_PROTOCOL)))
+
+    def _write(self, data: bytes) -> None:
         if not self._writer.is_closing():
             self._writer.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
 
@@ -46,9 +54,10 @@ class Link:
         """The next message, None when the other end is gone."""
         try:
             size = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES), "big")
-            message: Message = pickle.loads(await self._reader.readexactly(size))
+            data = await self._reader.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
+        message: Message = await asyncio.to_thread(pickle.loads, data) if size > _LARGE_BYTES else pickle.loads(data)
         return message
 
     async def close(self) -> None:

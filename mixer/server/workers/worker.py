@@ -60,6 +60,8 @@ class Worker:
         self._calls = OwnerCalls(link)
         self._store = SentStore()
         self._stop = asyncio.Event()
+        self._one_reading = asyncio.Lock()
+        self._reads: set[asyncio.Task[None]] = set()
         self._scrape = CollectorRegistry()
         self._metrics = RuntimeMetrics()
         ProcessCollector(registry=self._metrics.registry)
@@ -113,7 +115,7 @@ class Worker:
             await self._controller.aclose()
             if reading is not None:
                 reading.cancel()
-            self._send_readings()
+            await self._send_readings()
             self._link.send("bye")
             listening.cancel()
             await self._link.close()
@@ -130,7 +132,9 @@ class Worker:
                 case ("configure", contents):
                     self._store.put(contents)
                 case ("read", number):
-                    self._send_readings(number)
+                    task = asyncio.create_task(self._send_readings(number), name="read for a scrape")
+                    self._reads.add(task)
+                    task.add_done_callback(self._reads.discard)
                 case ("drain",):
                     self._stop.set()
         self._calls.lose()
@@ -138,9 +142,12 @@ class Worker:
             log.error("owner_is_gone", outcome="draining")
         self._stop.set()
 
-    def _send_readings(self, number: int = 0) -> None:
+    async def _send_readings(self, number: int = 0) -> None:
         """Send a whole reading; ``number`` says which wish it fulfils, 0 none."""
-        self._link.send("readings", number, read(self._scrape.collect()), read(self._metrics.registry.collect()))
+        async with self._one_reading:  # one that overtook another would turn counters back
+            await self._link.send_large(
+                lambda: ("readings", number, read(self._scrape.collect()), read(self._metrics.registry.collect()))
+            )
 
     async def _read_again(self) -> None:
         pause = READ_EVERY_S
@@ -148,7 +155,7 @@ class Worker:
             await asyncio.sleep(pause)
             if self._link.waiting_bytes < UNSENT_BYTES:
                 started = perf_counter()
-                self._send_readings()
+                await self._send_readings()
                 pause = max(READ_EVERY_S, READ_SHARE * (perf_counter() - started))
 
 
