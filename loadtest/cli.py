@@ -232,7 +232,7 @@ def compare_command(before: Path, after: Path) -> None:
     """Ratios AFTER / BEFORE of what both runs measured.
 
     The ratio is that of the medians, with the least and the most that the repetitions allow. A figure is called
-    better or worse only when even those agree.
+    better or worse only when even those agree, with a question mark where something else used the machine.
     """
     try:
         old, new = Results.load(before), Results.load(after)

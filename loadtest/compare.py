@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from loadtest.results import Results, Spread
+from loadtest.results import DISTURBING_CPUS, Results, Spread
 
 LESS_IS_BETTER = frozenset({"us_cpu", "p50", "p99", "p99.9", "peak_rss_mib"})
 MORE_IS_BETTER = frozenset({"throughput"})
@@ -20,7 +20,7 @@ COMPARED = ("us_cpu", "throughput", "p50", "p99", "p99.9", "peak_rss_mib")
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One figure of one measurement, before and after."""
+    """One figure of one measurement, before and after; ``disturbed`` when others used the machine meanwhile."""
 
     title: str
     scenario: str
@@ -28,6 +28,7 @@ class Comparison:
     before: float
     after: float
     ratio: Spread
+    disturbed: bool = False
 
     @property
     def ratio_text(self) -> str:
@@ -36,10 +37,11 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """``better``, ``worse``, or nothing where the spread allows both."""
+        """``better``, ``worse``, or nothing where the spread allows both; a question mark if disturbed."""
         if self.ratio.low <= 1 <= self.ratio.high:
             return ""
-        return "better" if (self.ratio.high < 1) == (self.metric in LESS_IS_BETTER) else "worse"
+        doubt = "?" if self.disturbed else ""
+        return ("better" if (self.ratio.high < 1) == (self.metric in LESS_IS_BETTER) else "worse") + doubt
 
 
 def ratio_of(before: Spread, after: Spread) -> Spread:
@@ -66,7 +68,10 @@ def compare(before: Results, after: Results) -> Iterator[Comparison]:
             old, new = earlier.spread(metric), measurement.spread(metric)
             if old is not None and new is not None:
                 ratio = ratio_of(old, new)
-                yield Comparison(measurement.title, measurement.scenario_text, metric, old.median, new.median, ratio)
+                disturbed = max(earlier.others_cpus, measurement.others_cpus) > DISTURBING_CPUS
+                yield Comparison(
+                    measurement.title, measurement.scenario_text, metric, old.median, new.median, ratio, disturbed
+                )
 
 
 def unmatched(before: Results, after: Results) -> list[str]:

@@ -31,12 +31,12 @@ from loadtest.results import Measurement, Window
 from loadtest.scenario import Load, Mode, Scenario, to_json
 from loadtest.servers import series_in
 from mixer.adapters.loading import load_adapters
-from mixer.api.decode import decode_check, decode_report_bytes
+from mixer.api.decode import CheckEnvelope, WireBag, decode_check_bytes, decode_report_bytes
 from mixer.api.messages import CheckRequest, ReportRequest
 from mixer.rules.build import SnapshotBuilder
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
-from mixer.server.app import SystemClock
+from mixer.server.clock import SystemClock
 from mixer.server.service import MixerService
 from mixer.store.file import FileStore
 
@@ -128,18 +128,15 @@ def paths(mode: Mode, requests: Requests, engine: Engine) -> tuple[Prepare, Serv
     if mode is Mode.INPROCESS:
         return _as_is, service.report if is_report else service.check
     if mode is Mode.DISPATCHER:
+        wanted = dispatcher.binding.snapshot.wanted  # bags as the service makes them
         if is_report:
-            return (lambda data: decode_report_bytes(data).bags), dispatcher.report
+            return (lambda data: decode_report_bytes(data, wanted).bags), dispatcher.report
 
-        async def check(call: tuple[Any, CheckRequest]) -> object:
+        async def check(call: tuple[WireBag, CheckEnvelope]) -> object:
             bag, request = call
             return await dispatcher.check(bag, request.quotas, request.deduplication_id)
 
-        def decoded(data: bytes) -> tuple[Any, CheckRequest]:
-            request = CheckRequest.FromString(data)
-            return decode_check(request), request
-
-        return decoded, check
+        return (lambda data: decode_check_bytes(data, wanted)), check
     parse = ReportRequest.FromString if is_report else CheckRequest.FromString
 
     async def parse_only(data: bytes) -> object:

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 FORMAT: Final = 1
 
+DISTURBING_CPUS: Final = 0.25
+"""So many CPUs in use by others make figures doubtful."""
+
 
 class ResultsError(Exception):
     """A file that holds no results, or those of another format."""
@@ -121,6 +124,11 @@ class Measurement:
     def title(self) -> str:
         """Case, mode and load."""
         return " ".join(filter(None, (self.case, self.mode, f"({self.load_text})" if self.load_text else "")))
+
+    @property
+    def others_cpus(self) -> float:
+        """How many CPUs everything else on the machine used, in the worst of the repetitions."""
+        return max((window.others_cpu_s / window.seconds for window in self.windows), default=0.0)
 
     def spread(self, metric: str) -> Spread | None:
         """A metric over the repetitions; None where there is none."""

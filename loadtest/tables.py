@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from loadtest.compare import Comparison
-from loadtest.results import METRICS, Measurement, Results, Spread
+from loadtest.results import DISTURBING_CPUS, METRICS, Measurement, Results, Spread
 
 _SHOWN = ("us_cpu", "per_cpu_s", "throughput", "p50", "p99", "p99.9", "peak_rss_mib", "errors")
 
@@ -55,9 +55,8 @@ def remarks(measurement: Measurement) -> list[str]:
     errors = {code for window in windows for code in window.errors}
     if errors:
         found.append("failed with " + ", ".join(sorted(errors)))
-    others = [window.others_cpu_s / window.seconds for window in windows]
-    if others and max(others) > 0.25:
-        found.append(f"others used up to {max(others):.1f} CPUs")
+    if measurement.others_cpus > DISTURBING_CPUS:
+        found.append(f"others used up to {measurement.others_cpus:.1f} CPUs")
     if any(window.lag_p99_s > 0.1 * window.latency.get("p99", 0) > 0 for window in windows):
         found.append("the client sent late")
     return found

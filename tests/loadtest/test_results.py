@@ -95,6 +95,13 @@ def test_compare_judges_only_beyond_the_spread(
     assert found["p99"].ratio == Spread(1, 1, 1)
 
 
+def test_a_verdict_is_doubtful_when_others_used_the_machine() -> None:
+    after = measurement(0.25)
+    after.windows[0].others_cpu_s = 1.0
+    found = {c.metric: c for c in compare(results(measurement(0.5)), results(after))}
+    assert found["us_cpu"].verdict == "better?"
+
+
 def test_more_throughput_is_better() -> None:
     faster = measurement(0.5)
     faster.windows[0].units *= 2
