@@ -11,7 +11,7 @@ import grpc
 from grpc import aio
 
 from mixer.server.http2 import Http2Transport
-from mixer.server.http2.connection import Limits
+from mixer.server.http2.calls import Limits
 from mixer.server.methods import Methods, Stream, Transport, Unary
 from mixer.server.status import ServiceError
 

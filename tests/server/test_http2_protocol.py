@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mixer.adapters.base import Code
 from mixer.server.http2 import Http2Transport, frames
-from mixer.server.http2.connection import MAX_RESETS, Limits
+from mixer.server.http2.calls import Limits
+from mixer.server.http2.connection import MAX_RESETS
 from mixer.server.http2.frames import ErrorCode, FrameReader, frame
 from mixer.server.http2.heads import HeadDecoder, literal, trailers
 from mixer.server.http2.messages import MessageReader, framed
@@ -42,6 +43,9 @@ class Api:
     async def crash(self, data: bytes) -> bytes:
         raise ZeroDivisionError
 
+    async def leak(self, data: bytes) -> bytes:
+        raise asyncio.CancelledError
+
     async def wait(self, data: bytes) -> bytes:
         try:
             await self.go_on.wait()
@@ -56,7 +60,7 @@ class Api:
 
     @property
     def methods(self) -> Methods:
-        unary = {"/echo": self.echo, "/deny": self.deny, "/crash": self.crash, "/wait": self.wait}
+        unary = {"/echo": self.echo, "/deny": self.deny, "/crash": self.crash, "/wait": self.wait, "/leak": self.leak}
         return Methods(unary, {"/echo_all": self.echo_all})
 
 
@@ -371,6 +375,28 @@ async def test_calls_begun_and_broken_off_without_end_are_too_many(connect: Any)
     )
 
     assert await peer.farewell() is ErrorCode.ENHANCE_YOUR_CALM
+
+
+async def test_calls_broken_off_do_not_count_for_ever(connect: Any) -> None:
+    peer = await connect()
+    peer.greet()
+    stream = -1
+    for _ in range(3):
+        for _ in range(MAX_RESETS // 2):
+            stream += 2
+            peer.send(peer.call(stream, "/wait"), frames.rst_stream(stream, ErrorCode.CANCEL))
+        for _ in range(MAX_RESETS // 2):
+            stream += 2
+            peer.send(peer.call(stream, "/echo"))
+        assert (await peer.answer(stream))[0] == Code.OK
+
+
+async def test_a_method_that_cancels_itself_is_answered(connect: Any) -> None:
+    peer = await connect()
+    peer.greet()
+    peer.send(peer.call(1, "/leak"))
+
+    assert (await peer.answer(1))[0] == Code.CANCELLED
 
 
 async def test_a_drain_serves_what_is_there_and_takes_nothing_new(connect: Any, api: Api) -> None:

@@ -1,22 +1,16 @@
-"""One connection: frames in, calls of methods, frames out."""
+"""One connection: frames in, frames out; what they ask for is the business of `calls`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
 
-from mixer.adapters.base import Code
 from mixer.server.http2 import frames, heads
-from mixer.server.http2.flow import Outgoing, Sender
+from mixer.server.http2.calls import Calls, Limits
 from mixer.server.http2.frames import ErrorCode, PeerError
-from mixer.server.http2.messages import MessageReader, framed
-from mixer.server.methods import Methods, Stream, Unary
-from mixer.server.status import ServiceError
+from mixer.server.methods import Methods
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.http2")
 
@@ -29,62 +23,26 @@ FAREWELL_S: Final = 1.0
 """How long a draining connection waits for the peer to have heard of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one connection may ask for.
-
-    Attributes:
-        message_bytes: Size of a request, after decompression.
-        streams: Calls in progress.
-        held_bytes: Of all requests that are arriving or being served.
-    """
-
-    message_bytes: int = 1 << 20
-    streams: int = 1024
-    held_bytes: int = 64 << 20
-
-
-class Call:
-    """A call in progress: ``task`` serves it once its request is there; ``inbox`` is a stream's requests."""
-
-    __slots__ = ("begun", "credit", "held", "inbox", "message", "out", "peer_done", "reader", "serve", "task")
-
-    def __init__(self, out: Outgoing, reader: MessageReader, serve: Unary | None, credit: int) -> None:
-        self.out: Final = out
-        self.reader: Final = reader
-        self.serve: Final = serve
-        self.credit = credit
-        self.held = 0
-        self.begun = False
-        self.peer_done = False
-        self.message: bytes | None = None
-        self.inbox: asyncio.Queue[tuple[bytes, int] | None] | None = None
-        self.task: asyncio.Task[None] | None = None
-
-
 class Connection(asyncio.Protocol):
     """The server's side of one HTTP/2 connection; ``others`` is the set of all, which it joins and leaves."""
 
     def __init__(self, methods: Methods, limits: Limits, others: set[Connection]) -> None:
-        self._methods = methods
         self._limits = limits
         self._others = others
         self._loop = asyncio.get_running_loop()
         self._reader = frames.FrameReader(MAX_FRAME_BYTES)
         self._heads = heads.HeadDecoder()
-        self._sender = Sender(self._ended)
-        self._calls: dict[int, Call] = {}
-        self._cancelled: set[asyncio.Task[None]] = set()
+        self._stream_window = min(frames.MAX_WINDOW, max(frames.DEFAULT_WINDOW, limits.message_bytes + (64 << 10)))
+        self._calls = Calls(methods, limits, window=self._stream_window, ended=self._ended)
+        self._sender = self._calls.sender
         self._preface: bytes | None = b""
         self._settled = False
         self._block: tuple[int, int, bytes] | None = None  # stream, flags and what there is of a header block
         self._last = 0
-        self._held = 0
         self._uncredited = 0
         self._resets = 0
         self._draining = False
         self._said_goodbye = False
-        self._stream_window = min(frames.MAX_WINDOW, max(frames.DEFAULT_WINDOW, limits.message_bytes + (64 << 10)))
         self.closed = asyncio.Event()
 
     # asyncio.Protocol
@@ -106,8 +64,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is left to answer."""
         self._others.discard(self)
-        for stream in list(self._calls):
-            self._drop(stream)
+        self._calls.drop_all()
         self.closed.set()
 
     def pause_writing(self) -> None:
@@ -173,7 +130,7 @@ class Connection(asyncio.Protocol):
             return
         for name, value in frames.read_settings(payload):
             if name == frames.SET_INITIAL_WINDOW_SIZE:
-                self._sender.resize(value, [call.out for call in self._calls.values()])
+                self._sender.resize(value, self._calls.outgoing())
             elif name == frames.SET_MAX_FRAME_SIZE:
                 self._sender.resize_frames(value)
         self._sender.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
@@ -222,17 +179,7 @@ class Connection(asyncio.Protocol):
             if not flags & frames.END_STREAM:
                 self._sender.write(frames.rst_stream(stream, ErrorCode.NO_ERROR))
             return
-        out = Outgoing(stream, self._sender.initial_window)
-        serve = self._methods.unary.get(head.path)
-        call = Call(out, MessageReader(self._limits.message_bytes, head.encoding), serve, self._stream_window)
-        self._calls[stream] = call
-        if serve is None:
-            conversation = self._methods.streams.get(head.path)
-            if conversation is None:
-                self._fail(call, Code.UNIMPLEMENTED, f"unknown method {head.path}")
-                return
-            call.inbox = asyncio.Queue()
-            call.task = self._loop.create_task(self._converse(call, conversation))
+        self._calls.begin(stream, head)
         if flags & frames.END_STREAM:
             self._data(flags, stream, b"")
 
@@ -249,103 +196,7 @@ class Connection(asyncio.Protocol):
         call.credit -= len(payload)
         if call.credit < 0:
             raise PeerError(ErrorCode.FLOW_CONTROL_ERROR, "more data than was asked for")
-        call.held += len(payload)
-        self._held += len(payload)
-        data = frames.unpadded(flags, payload)
-        call.peer_done = bool(flags & frames.END_STREAM)
-        try:
-            if self._held > self._limits.held_bytes:
-                raise ServiceError(Code.RESOURCE_EXHAUSTED, "too many bytes in progress on this connection")
-            arrived = call.reader.feed(data) if data else []
-            if call.peer_done and not call.reader.idle:
-                raise ServiceError(Code.INTERNAL, "the request is cut off")
-            if call.inbox is not None:
-                self._hand_over(call.inbox, arrived, len(payload), call.peer_done)
-            else:
-                self._collect(call, arrived)
-        except ServiceError as exc:
-            self._fail(call, exc.code, exc.message)
-
-    def _collect(self, call: Call, arrived: list[bytes]) -> None:
-        """A unary call begins when its one message and the end of the stream are there."""
-        for message in arrived:
-            if call.message is not None:
-                raise ServiceError(Code.UNIMPLEMENTED, "more than one request in a unary call")
-            call.message = message
-        if call.peer_done:
-            if call.message is None:
-                raise ServiceError(Code.UNIMPLEMENTED, "no request in a unary call")
-            call.task = self._loop.create_task(self._answer(call, call.message))
-
-    def _hand_over(self, inbox: Any, arrived: list[bytes], credit: int, done: bool) -> None:
-        # What a frame cost is given back with the first message after it.
-        for message in arrived:
-            inbox.put_nowait((message, credit))
-            credit = 0
-        if credit:
-            inbox.put_nowait((None, credit))
-        if done:
-            inbox.put_nowait(None)
-
-    # Calls
-
-    async def _answer(self, call: Call, message: bytes) -> None:
-        assert call.serve is not None
-        try:
-            answer = await call.serve(message)
-        except ServiceError as exc:
-            self._fail(call, exc.code, exc.message)
-        except Exception as exc:
-            log.error("method_crashed", exc_info=exc)
-            self._fail(call, Code.INTERNAL, "internal error")
-        else:
-            if call.out.stream in self._calls:
-                self._sender.send(call.out, _response(call.out.stream), framed(answer), heads.OK_TRAILERS)
-
-    async def _converse(self, call: Call, serve: Stream) -> None:
-        try:
-            async with aclosing(serve(self._requests(call))) as answers:
-                async for answer in answers:
-                    await self._sender.room(call.out)
-                    head = b"" if call.begun else _response(call.out.stream)
-                    call.begun = True
-                    self._sender.send(call.out, head, framed(answer))
-            await self._sender.room(call.out)
-        except ServiceError as exc:
-            self._fail(call, exc.code, exc.message)
-        except Exception as exc:
-            log.error("method_crashed", exc_info=exc)
-            self._fail(call, Code.INTERNAL, "internal error")
-        else:
-            self._fail(call, Code.OK, "")
-
-    async def _requests(self, call: Call) -> AsyncIterator[bytes]:
-        assert call.inbox is not None
-        stream = call.out.stream
-        while (item := await call.inbox.get()) is not None:
-            message, credit = item
-            if credit:
-                call.credit += credit
-                call.held -= credit
-                self._held -= credit
-                if not call.peer_done:
-                    self._sender.write(frames.window_update(stream, credit))
-            if message is not None:
-                yield message
-
-    def _fail(self, call: Call, code: int, message: str) -> None:
-        """End a call with a status, OK for a stream that is done."""
-        stream = call.out.stream
-        if stream not in self._calls:
-            return
-        head = b"" if call.begun else heads.RESPONSE
-        peer_done = call.peer_done
-        end = frames.END_HEADERS | frames.END_STREAM
-        self._sender.write(frames.frame(frames.HEADERS, end, stream, head + heads.trailers(code, message)))
-        self._ended(stream)
-        self._cancel(call)
-        if not peer_done:
-            self._sender.write(frames.rst_stream(stream, ErrorCode.NO_ERROR))
+        self._calls.feed(call, len(payload), frames.unpadded(flags, payload), done=bool(flags & frames.END_STREAM))
 
     def _reset(self, stream: int) -> None:
         if stream > self._last:
@@ -354,27 +205,10 @@ class Connection(asyncio.Protocol):
             self._resets += 1
             if self._resets > MAX_RESETS:
                 raise PeerError(ErrorCode.ENHANCE_YOUR_CALM, "too many calls broken off")
-            self._drop(stream)
+            self._calls.drop(stream)
 
-    def _drop(self, stream: int) -> None:
-        """Give up a call whose peer does not wait any more."""
-        call = self._calls[stream]
-        self._ended(stream)
-        self._cancel(call)
-
-    def _cancel(self, call: Call) -> None:
-        """End the work for a call that is over, unless that is who asks."""
-        task = call.task
-        if task is not None and not task.done() and task is not asyncio.current_task(self._loop):
-            self._cancelled.add(task)  # or nobody but the garbage collector would hold it
-            task.add_done_callback(self._cancelled.discard)
-            task.cancel()
-
-    def _ended(self, stream: int) -> None:
-        call = self._calls.pop(stream)
-        self._held -= call.held
-        self._resets = max(0, self._resets - (call.task is not None and call.task.done()))
-        self._sender.forget(stream)
+    def _ended(self) -> None:
+        self._resets = max(0, self._resets - 1)
         if self._said_goodbye:
             self._finish()
 
@@ -398,11 +232,8 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         """Close when only conversations are left, which might never end."""
-        if any(call.inbox is None for call in self._calls.values()):
-            return
-        for call in list(self._calls.values()):
-            self._fail(call, Code.UNAVAILABLE, "the server is going away")
-        self._close()
+        if self._calls.end_conversations():
+            self._close()
 
     def _close(self) -> None:
         self._sender.flush()
@@ -411,7 +242,3 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
-
-
-def _response(stream: int) -> bytes:
-    return frames.frame(frames.HEADERS, frames.END_HEADERS, stream, heads.RESPONSE)
