@@ -9,6 +9,7 @@ Source: spec language 2.1 and 2.3, spec adapters 1.5.
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 import math
 import re
@@ -188,11 +189,8 @@ class Timestamp(int):
         return cls(seconds * _SECOND + nanos)
 
     def _civil(self) -> tuple[str, int]:
-        days, rest = divmod(int(self), _DAY)
-        year, month, day = _civil_from_days(days)
-        seconds, nanos = divmod(rest, _SECOND)
-        clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-        return f"{year:04d}-{month:02d}-{day:02d}T{clock}", nanos
+        seconds, nanos = divmod(int(self), _SECOND)
+        return _civil_text(seconds), nanos
 
     def __str__(self) -> str:
         text, nanos = self._civil()
@@ -205,6 +203,13 @@ class Timestamp(int):
 
     def __repr__(self) -> str:
         return f"Timestamp({str(self)!r})"
+
+
+@functools.lru_cache(maxsize=1024)  # what is logged together happened at about the same time
+def _civil_text(seconds: int) -> str:
+    days, rest = divmod(seconds, 86_400)
+    year, month, day = _civil_from_days(days)
+    return f"{year:04d}-{month:02d}-{day:02d}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 
 def _days_from_civil(year: int, month: int, day: int) -> int:

@@ -6,15 +6,15 @@ The order of keys is part of the format, so objects are put together by hand. So
 from __future__ import annotations
 
 import base64
-import json
+import functools
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from json.encoder import encode_basestring
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from mixer.attributes import Duration, Timestamp, ValueType
 from mixer.attributes.values import format_double, format_ip
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -38,10 +38,9 @@ FieldTypes: TypeAlias = Mapping[str, ValueType]
 
 def json_line(entry: Entry) -> str:
     """One compact JSON object: level, time, instance if it has a name, the fields."""
-    head = [("level", f'"{entry.level}"'), ("time", f'"{entry.time.label()}"')]
-    if entry.instance:
-        head.append(("instance", quote(entry.instance)))
-    return "{" + ",".join([f"{quote(name)}:{value}" for name, value in (*head, *entry.fields)]) + "}\n"
+    instance = f',"instance":{_known(entry.instance)}' if entry.instance else ""
+    fields = "".join([f",{_known(name)}:{value}" for name, value in entry.fields])
+    return f'{{"level":"{entry.level}","time":"{entry.time.label()}"{instance}{fields}}}\n'
 
 
 def console_line(entry: Entry) -> str:
@@ -75,21 +74,9 @@ def to_json(value: object, declared: ValueType) -> str:
     Durations and times are texts, maps are objects, NaN and infinities are texts, bytes are Base64 unless they
     are declared to be an address.
     """
-    if isinstance(value, str):
-        return quote(value)
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Duration):
-        return f'"{value}"'
-    if isinstance(value, Timestamp):
-        return f'"{value.label()}"'
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        text = format_double(value)
-        return text if text[-1].isdigit() else f'"{text}"'
+    plain = _PLAIN.get(value.__class__)
+    if plain is not None:
+        return plain(value)
     if isinstance(value, bytes):
         return f'"{format_ip(value) if declared is ValueType.IP_ADDRESS else base64.b64encode(value).decode()}"'
     if isinstance(value, Mapping):
@@ -99,5 +86,28 @@ def to_json(value: object, declared: ValueType) -> str:
 
 def quote(text: str) -> str:
     """A JSON string; characters beyond ASCII as they are, halves of surrogate pairs as U+FFFD."""
-    quoted = _ENCODER.encode(text)
+    quoted = encode_basestring(text)
     return quoted if quoted.isascii() else _SURROGATE.sub("\ufffd", quoted)
+
+
+@functools.lru_cache(maxsize=4096)
+def _known(name: str) -> str:
+    """A name of the configuration as a JSON string; the same few come with every line."""
+    return quote(name)
+
+
+def _double(value: float) -> str:
+    text = format_double(value)
+    return text if text[-1].isdigit() else f'"{text}"'
+
+
+_PLAIN: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: quote,
+    type(None): lambda value: "null",
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    float: _double,
+    Duration: lambda value: f'"{value}"',
+    Timestamp: lambda value: f'"{value.label()}"',
+}
+"""The values that need nothing but their class to be written."""
