@@ -285,7 +285,15 @@ LITERALS = (
     refused("0b1", 'strconv.ParseInt: parsing "0b1": invalid syntax'),
     refused("0o7", 'strconv.ParseInt: parsing "0o7": invalid syntax'),
     refused("1_000", 'strconv.ParseInt: parsing "1_000": invalid syntax'),
-    refused("08", ""),
+    refused("08", "unable to parse expression '08': 1:2: invalid digit '8' in octal literal"),
+    refused('"é" == 0079', "unable to parse expression '\"é\" == 0079': 1:12: invalid digit '9' in octal literal"),
+    refused("1_", "unable to parse expression '1_': 1:2: '_' must separate successive digits"),
+    refused("1__0", "unable to parse expression '1__0': 1:3: '_' must separate successive digits"),
+    refused("0x_1_", "unable to parse expression '0x_1_': 1:5: '_' must separate successive digits"),
+    refused("0x_1", 'strconv.ParseInt: parsing "0x_1": invalid syntax'),
+    refused("1_.5", "unable to parse expression '1_.5': 1:2: '_' must separate successive digits"),
+    refused("(08", "unable to parse expression '(08': 1:3: invalid digit '8' in octal literal"),
+    refused("08i", "invalid syntax"),
     refused("0129", ""),
     refused("2i", "invalid syntax"),
     refused("1.5i", "invalid syntax"),
@@ -519,6 +527,16 @@ TYPES = (
         "shop.tags >= shop.tags", "internal compiler error -- greater or equal for type not yet implemented: interface"
     ),
     senseless("shop.vague", "internal compiler error -- unhandled expression type: 'VALUE_TYPE_UNSPECIFIED'"),
+    senseless(
+        'shop.vague | "x"', 'OR($shop.vague, "x") arg 2 ("x") typeError got STRING, expected VALUE_TYPE_UNSPECIFIED'
+    ),
+    senseless(
+        "conditional(true, shop.vague, 1)",
+        "conditional(true, $shop.vague, 1) arg 3 (1) typeError got INT64, expected VALUE_TYPE_UNSPECIFIED",
+    ),
+    senseless(
+        "shop.vague == shop.vague", "internal compiler error -- unhandled expression type: 'VALUE_TYPE_UNSPECIFIED'"
+    ),
     senseless(
         "(true + false) && shop.vague",
         "LAND(ADD(true, false), $shop.vague) arg 2 ($shop.vague) typeError got VALUE_TYPE_UNSPECIFIED, expected BOOL",

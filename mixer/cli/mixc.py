@@ -34,13 +34,13 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, "-V", "--version", prog_name="mixc")
 def main() -> None:
-    r"""Mixer's client side: send what a proxy would send, and see what it would get.
+    """Mixer's client side: send what a proxy would send, and see what it would get.
 
     \b
     mixc check  -s destination.service.host=ratings,request.path=/ -q requestcount=1
     mixc report -a context.protocol=http,response.code=200 --duration_attributes response.duration=12ms
     mixc eval   'request.size | 0' -i request.size=17
-    """
+    """  # noqa: D301  click wants the character
 
 
 def rpc_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,13 +202,13 @@ def _print_check(response: messages.CheckResponse) -> None:
 @click.argument("expression", required=False)
 @click.option(
     "--jsonl",
-    type=click.File("r", encoding="utf-8"),
+    type=click.File("rb"),
     metavar="FILE|-",
     help="A batch: one JSON object a line; see docs/reference.",
 )
 @click.option("--type", "types", multiple=True, metavar="NAME=TYPE,...", help="Declare attributes that have no value.")
 @attribute_options
-def eval_command(expression: str | None, jsonl: IO[str] | None, types: tuple[str, ...], **flags: Any) -> None:
+def eval_command(expression: str | None, jsonl: IO[bytes] | None, types: tuple[str, ...], **flags: Any) -> None:
     """Evaluate EXPRESSION over the given attributes; print value, type and what was looked at.
 
     The attributes given are the vocabulary: -s declares STRING, -i INT64 and so on; --type declares more, or
@@ -257,25 +257,34 @@ def _eval_one(expression: str, values: dict[str, AttributeValue], vocabulary: Vo
         sys.exit(1)
 
 
-def _eval_lines(lines: Iterable[str]) -> None:
+def _eval_lines(lines: Iterable[bytes]) -> None:
     vocabulary: Vocabulary | None = None
     first = True
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            request = json.loads(line)
+            request = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             if not isinstance(request, dict):
                 raise ValueError("expected an object")
             if first and "expr" not in request and "vocab" in request:
                 vocabulary = vocabulary_from_json(request["vocab"])
                 continue
+            answer = _json_line(evaluate_case(request, vocabulary))
         except (ValueError, RecursionError) as exc:
-            click.echo(json.dumps({"id": None, "error": f"line {number}: {exc}"}))
-            continue
+            answer = _json_line({"id": None, "error": f"line {number}: {exc}"})
         finally:
             first = False
-        click.echo(json.dumps(evaluate_case(request, vocabulary), ensure_ascii=False))
+        click.echo(answer)
+
+
+def _json_line(answer: dict[str, Any]) -> str:
+    text = json.dumps(answer, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a UTF-16 pair, which only an escape can write
+        return json.dumps(answer)
+    return text
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ doubles that JSON lacks as ``"NaN"``, ``"+Inf"`` and ``"-Inf"``.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -135,7 +136,16 @@ def vocabulary_from_json(types: object) -> Vocabulary:
     """Read ``{"name": "TYPE", ...}``; a ValueError says what is wrong with it."""
     if not isinstance(types, dict):
         raise ValueError("'vocab' must be an object of attribute names and types")
-    return Vocabulary({name: type_from_json(kind) for name, kind in types.items()})
+    for kind in types.values():
+        if not isinstance(kind, str):
+            type_from_json(kind)
+    return _vocabulary_of_items(tuple(types.items()))
+
+
+@functools.lru_cache(maxsize=256)
+def _vocabulary_of_items(items: tuple[tuple[str, str], ...]) -> Vocabulary:
+    """The lines of a batch repeat a few vocabularies, and a fingerprint costs more than an evaluation."""
+    return Vocabulary({name: type_from_json(kind) for name, kind in items})
 
 
 def references_to_json(bag: TrackingBag) -> list[str]:

@@ -7,25 +7,37 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, NoReturn
 
 from mixer.attributes import Duration, ValueType
 from mixer.expr.tree import Constant
 
+_BASES: Final = frozenset("xXbBoO")
 _INT64_MAX: Final = (1 << 63) - 1
 _SIMPLE: Final = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34}
 _ESCAPE = re.compile(r"\\(?:([0-7]{3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))")
-_BAD_UNDERSCORE = re.compile(r"_(?![0-9])|(?<![0-9])_")
-_BAD_HEX_UNDERSCORE = re.compile(r"_(?![0-9a-fA-F])|(?<![0-9a-fA-FxX])_")
+_BAD_UNDERSCORE = re.compile(r"(?<=_)_|(?<![0-9_])_|_(?![0-9_])")
+_BAD_PREFIXED_UNDERSCORE = re.compile(r"(?<=_)_|(?<![0-9a-fA-FxXoO_])_|_(?![0-9a-fA-F_])")
 
 
 class LiteralError(ValueError):
     """A literal that the grammar accepts and that has no value; the text is the original's."""
 
 
+class MalformedNumberError(ValueError):
+    """Digits that are no number even to the grammar; ``index`` is the place within the literal."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
 def integer(text: str, offset: int) -> Constant:
     """An INT64; leading zeros do not mean octal."""
-    if not text.isdecimal() or (text[0] == "0" and not set(text).isdisjoint("89")):
+    _check_underscores(text)
+    if text[0] == "0" and text[1:2] not in _BASES and (wrong := re.search("[89]", text)):
+        raise MalformedNumberError(f"invalid digit '{wrong[0]}' in octal literal", wrong.start())
+    if not text.isdecimal():
         raise LiteralError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     digits = text.lstrip("0") or "0"
     if len(digits) > 19 or int(digits) > _INT64_MAX:
@@ -36,8 +48,7 @@ def integer(text: str, offset: int) -> Constant:
 def double(text: str, offset: int) -> Constant:
     """A DOUBLE, decimal or hexadecimal; too large is an error, too small is zero."""
     hexadecimal = text[:2] in ("0x", "0X")
-    if (_BAD_HEX_UNDERSCORE if hexadecimal else _BAD_UNDERSCORE).search(text):
-        raise LiteralError(f'strconv.ParseFloat: parsing "{text}": invalid syntax')
+    _check_underscores(text)
     plain = text.replace("_", "")
     try:
         value = float.fromhex(plain) if hexadecimal else float(plain)
@@ -46,6 +57,20 @@ def double(text: str, offset: int) -> Constant:
     if math.isinf(value):
         raise LiteralError(f'strconv.ParseFloat: parsing "{text}": value out of range')
     return Constant(value, ValueType.DOUBLE, text, offset)
+
+
+def imaginary(text: str, offset: int) -> NoReturn:
+    """No type has imaginary numbers."""
+    _check_underscores(text[:-1])
+    raise LiteralError("invalid syntax")
+
+
+def _check_underscores(text: str) -> None:
+    if "_" in text:
+        pattern = _BAD_PREFIXED_UNDERSCORE if text[1] in _BASES else _BAD_UNDERSCORE
+        wrong = pattern.search(text)
+        if wrong:
+            raise MalformedNumberError("'_' must separate successive digits", wrong.start())
 
 
 def string(text: str, offset: int) -> Constant:

@@ -54,6 +54,8 @@ def parse(source: str) -> Node:
     except UnexpectedInput as fault:
         offset, detail = _explain(fault, source)
         _fail(source, offset, detail)
+    except _MalformedError as fault:
+        _fail(source, fault.offset, str(fault))
     return _inspected(root, source)
 
 
@@ -122,6 +124,14 @@ class _Refused(NamedTuple):
 
     message: str
     offset: int
+
+
+class _MalformedError(Exception):
+    """A number that is not even grammatical; raised from within the parser, so what comes first is reported."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
 
 
 class _Chain(NamedTuple):
@@ -209,7 +219,7 @@ class _Shapes(Transformer[Token, Any]):
         return _literal(literals.double, token)
 
     def imaginary(self, token: Token) -> _Operand:
-        return _Operand(_Refused("invalid syntax", token.start_pos or 0))
+        return _literal(literals.imaginary, token)
 
     def string(self, token: Token) -> _Operand:
         return _literal(literals.string, token)
@@ -221,6 +231,8 @@ def _literal(read: Any, token: Token) -> _Operand:
         return _Operand(read(str(token), offset))
     except literals.LiteralError as fault:
         return _Operand(_Refused(str(fault), offset))
+    except literals.MalformedNumberError as fault:
+        raise _MalformedError(str(fault), offset + fault.index) from None
 
 
 def _finished(operand: _Operand | _Chain) -> Node | _Refused:

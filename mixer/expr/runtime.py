@@ -8,6 +8,7 @@ Source: spec language 3 and 5.4.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final, NoReturn
 
@@ -31,8 +32,7 @@ def generic_text(value: object) -> str:
         day, _, clock = str(value)[:-1].partition("T")
         return f"{day} {clock} +0000 UTC"
     if isinstance(value, float):
-        plain = value == 0 or 1e-4 <= abs(value) < 1e21 or value - value != 0
-        return format_double(value) if plain else repr(value).replace(".0e", "e")
+        return _generic_double(value)
     if isinstance(value, bytes):
         return f"[{' '.join(map(str, value))}]"
     if isinstance(value, TrackedMap):
@@ -40,6 +40,15 @@ def generic_text(value: object) -> str:
     if isinstance(value, Mapping):
         return f"stringmap[{' '.join(f'{k}:{v}' for k, v in sorted(value.items()))}]"
     return str(value)
+
+
+def _generic_double(value: float) -> str:
+    """The shortest digits that say it, with an exponent when that is below -4 or above 5."""
+    if value == 0 or 1e-4 <= abs(value) < 1e6 or value - value != 0:
+        return format_double(value)
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    first, rest = digits[0], "".join(map(str, digits[1:]))
+    return f"{'-' if sign else ''}{first}{'.' if rest else ''}{rest}e{int(exponent) + len(rest):+03d}"
 
 
 def absent(name: str) -> NoReturn:

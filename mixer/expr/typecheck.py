@@ -123,7 +123,7 @@ class _Checker:
         self, node: Call, index: int, param: Parameter, actual: ValueType, generic: ValueType | None
     ) -> ValueType | None:
         """Check one argument; gives the generic type as far as it is known then."""
-        expected = (generic or actual) if param is Generic.T else param
+        expected = param if param is not Generic.T else actual if generic is None else generic
         if actual is not expected:
             arg = node.args[index]
             place = f"{canonical(node)} arg {index + 1} ({canonical(arg)})"
