@@ -28,13 +28,20 @@ _TERMS = st.one_of(
     st.builds('(h | "none") == "{}"'.format, st.sampled_from(["x", "none"])),
     st.builds("n == {}".format, st.integers(0, 2)),
     st.builds('m["k"] == "{}"'.format, st.sampled_from(["x", ""])),
+    st.builds('match(p, "{}")'.format, st.sampled_from(["x", "x*", "*y", "*", "y*", "xz*", "*xy", "**", "x*y"])),
+    st.builds(
+        '{}.{}("{}")'.format,
+        st.sampled_from("ph"),
+        st.sampled_from(["startsWith", "endsWith"]),
+        st.sampled_from(["x", "xy", ""]),
+    ),
     st.sampled_from(["b", '(b && p == "x")', 'match(h, "x*")', "n > 1", "true", 'p != "x"']),
 )
 _CONDITIONS = st.lists(_TERMS, min_size=1, max_size=4).map(" && ".join)
 _BAGS = st.fixed_dictionaries(
     {},
     optional={
-        "p": st.sampled_from(["x", "y", "z", 3]),
+        "p": st.sampled_from(["x", "y", "z", "xy", "xyx*", "*", "", 3]),
         "h": st.sampled_from(["x", "none", "xx"]),
         "n": st.sampled_from([0, 1, 2, True, "x"]),
         "b": st.sampled_from([True, False, "x"]),
