@@ -46,6 +46,13 @@ async def get(url: str, **headers: str) -> tuple[int, str, str]:
         return page.status, page.headers["Content-Type"], await page.text()
 
 
+def rewrite(path: Path, text: str) -> None:
+    """Replace a file at once; the watch would see one that is half written."""
+    new = path.parent.with_name(f"new-{path.name}")
+    new.write_text(text)
+    new.rename(path)
+
+
 async def denial(mixer: Any) -> str:
     response = await mixer.stub.Check(encode_check({}))
     return str(response.precondition.status.message)
@@ -83,7 +90,7 @@ async def test_a_refused_first_configuration_is_not_ready_until_it_is_sound(star
         await mixer.stub.Check(encode_check({}))
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
-    (mixer.folder / "config.yaml").write_text(DENY % "now")
+    rewrite(mixer.folder / "config.yaml", DENY % "now")
     await eventually(lambda: health_of(mixer), health_pb2.HealthCheckResponse.SERVING)
     assert await denial(mixer) == "deny.istio-system:now"
 
@@ -92,21 +99,21 @@ async def test_changed_files_take_effect_and_broken_ones_do_not(start_mixer: Any
     mixer = await start_mixer(DENY % "one")
     assert await denial(mixer) == "deny.istio-system:one"
 
-    (mixer.folder / "config.yaml").write_text(DENY % "two")
+    rewrite(mixer.folder / "config.yaml", DENY % "two")
     await eventually(lambda: denial(mixer), "deny.istio-system:two")
 
     async def problems() -> int:
         return len(json.loads((await get(mixer.url("console-port", "/config")))[2])["problems"])
 
-    (mixer.folder / "config.yaml").write_text((DENY % "three").replace("code: 7", "kode: 7"))
+    rewrite(mixer.folder / "config.yaml", (DENY % "three").replace("code: 7", "kode: 7"))
     await eventually(problems, 1)
     assert await denial(mixer) == "deny.istio-system:two"
 
-    (mixer.folder / "config.yaml").write_text((DENY % "four").replace("{compiledAdapter", "{{{ compiledAdapter"))
+    rewrite(mixer.folder / "config.yaml", (DENY % "four").replace("{compiledAdapter", "{{{ compiledAdapter"))
     await eventually(problems, 1)
     assert await denial(mixer) == "deny.istio-system:two"
 
-    (mixer.folder / "config.yaml").write_text(DENY % "five")
+    rewrite(mixer.folder / "config.yaml", DENY % "five")
     await eventually(lambda: denial(mixer), "deny.istio-system:five")
 
 

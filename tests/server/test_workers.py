@@ -82,6 +82,13 @@ spec: {match: request.path == "/denied", actions: [{handler: deny, instances: [n
 """
 
 
+def rewrite(path: Path, text: str) -> None:
+    """Replace a file at once; the watch would see one that is half written."""
+    new = path.parent.with_name(f"new-{path.name}")
+    new.write_text(text)
+    new.rename(path)
+
+
 def gone(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -246,6 +253,35 @@ async def test_quotas_are_exact_over_all_workers(serve: Any, callers: Any) -> No
     assert sum(answer.quotas["rc"].granted_amount for answer in answers) == 50
 
 
+LOG = """
+---
+kind: handler
+metadata: {name: file, namespace: istio-system}
+spec: {compiledAdapter: stdio, params: {logStream: ROTATED_FILE, outputPath: PATH, maxMegabytesBeforeRotation: 1}}
+---
+kind: instance
+metadata: {name: line, namespace: istio-system}
+spec: {compiledTemplate: logentry, params: {severity: '"info"', variables: {text: request.path | ""}}}
+---
+kind: rule
+metadata: {name: line, namespace: istio-system}
+spec: {actions: [{handler: file, instances: [line]}]}
+"""
+
+
+async def test_a_rotated_file_gets_every_line_of_every_worker(
+    serve: Any, callers: Any, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "log.yaml").write_text(LOG.replace("PATH", str(tmp_path / "logs" / "out.log")))
+    mixer = serve()
+    request = encode_report([{"request.path": "/" + "x" * 3_000}] * 20)
+    await asyncio.gather(*(c.Report(request, timeout=20) for c in callers(mixer) for _ in range(2)))
+
+    files = list((tmp_path / "logs").iterdir())
+    assert sum(file.read_text().count("\n") for file in files) == CALLERS * 40
+    assert len(files) == 3
+
+
 async def test_a_retry_that_meets_another_worker_is_known(serve: Any, callers: Any) -> None:
     mixer = serve()
 
@@ -293,11 +329,11 @@ async def test_all_workers_follow_the_configuration_also_new_ones(serve: Any, ca
         return {answer.precondition.status.message for answer in answers}
 
     assert await denials() == {"deny.istio-system:one"}
-    (folder / "config.yaml").write_text(CONFIG.replace('"one"', '"two"'))
+    rewrite(folder / "config.yaml", CONFIG.replace('"one"', '"two"'))
     await asyncio.to_thread(eventually, lambda: [w["revision"] for w in mixer.workers()] == [2, 2])
     assert await denials() == {"deny.istio-system:two"}
 
-    (folder / "config.yaml").write_text(CONFIG.replace('message: "one"', "massage: 3"))
+    rewrite(folder / "config.yaml", CONFIG.replace('message: "one"', "massage: 3"))
     await asyncio.to_thread(eventually, lambda: [w["revision"] for w in mixer.workers()] == [3, 3])
     first = mixer.pids()
     os.kill(first[0], signal.SIGKILL)
@@ -305,6 +341,21 @@ async def test_all_workers_follow_the_configuration_also_new_ones(serve: Any, ca
 
     assert [worker["revision"] for worker in mixer.workers()] == [3, 3]
     assert await denials() == {"deny.istio-system:two"}  # the last good version, which the new worker never read
+
+
+async def test_workers_wait_for_a_configuration_that_is_not_refused(serve: Any, callers: Any, folder: Path) -> None:
+    (folder / "config.yaml").write_text(CONFIG.replace('message: "one"', "massage: 3"))
+    waiting = serve("--strict")
+    started = time.monotonic()
+    code, _ = await asyncio.to_thread(waiting.stop)
+    assert code == 0
+    assert time.monotonic() - started < 8
+
+    mixer = serve("--strict")
+    assert mixer.pids() == []
+    rewrite(folder / "config.yaml", CONFIG)
+    await asyncio.to_thread(eventually, lambda: len(mixer.pids()) == 2)
+    assert (await ask(callers(mixer)[0], "/denied")).precondition.status.message == "deny.istio-system:one"
 
 
 async def test_requests_in_progress_are_answered_while_draining(serve: Any, callers: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from mixer.adapters.base import AdapterInfo
 from mixer.adapters.stdio.handler import StdioHandler, build
-from mixer.adapters.stdio.params import StdioParams, validate
+from mixer.adapters.stdio.params import StdioParams, Stream, validate
 from mixer.templates import LOGENTRY, METRIC
 
 INFO: Final = AdapterInfo(
@@ -20,6 +20,7 @@ INFO: Final = AdapterInfo(
     build=build,
     validate=validate,
     description="Writes log entries and metrics to a standard stream or a file.",
+    shared=lambda params: params.log_stream is Stream.ROTATED_FILE,  # two processes would rotate it twice
 )
 
 __all__ = ["INFO", "StdioHandler", "StdioParams", "build"]

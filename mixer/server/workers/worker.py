@@ -97,7 +97,8 @@ class Worker:
         reading = None
         try:
             starting = asyncio.create_task(self._controller.start(self._store), name="first configuration")
-            await asyncio.wait((starting, listening), return_when=asyncio.FIRST_COMPLETED)
+            stopping = asyncio.create_task(self._stop.wait(), name="wait for the end")
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
                 await transport.bind(f"{options.host}:{options.port}")
@@ -105,7 +106,7 @@ class Worker:
                 health.set_serving(True)
                 self._link.send("serving")
                 reading = asyncio.create_task(self._read_again(), name="read the metrics")
-                await self._stop.wait()
+                await stopping
             else:
                 starting.cancel()
                 await asyncio.gather(starting, return_exceptions=True)
