@@ -165,14 +165,18 @@ def _span(message: messages.WireDuration) -> Duration:
     return Duration(message.seconds * 10**9 + message.nanos)
 
 
-def _print_check(response: messages.CheckResponse) -> None:
-    precondition = response.precondition
-    status = precondition.status
+def _status(status: messages.Status) -> str:
+    """``OK``, or the name of the code with the message."""
     try:
         name = Code(status.code).name
     except ValueError:
         name = f"code {status.code}"
-    text = name if not status.message else f"{name} ({status.message})"
+    return f"{name} ({status.message})" if status.message else name
+
+
+def _print_check(response: messages.CheckResponse) -> None:
+    precondition = response.precondition
+    text = _status(precondition.status)
     click.echo(f"Check RPC completed successfully. Check status was {text}")
     click.echo(
         f"  Valid use count: {precondition.valid_use_count}, valid duration: {_span(precondition.valid_duration)}"
@@ -196,6 +200,9 @@ def _print_check(response: messages.CheckResponse) -> None:
         for quota, result in sorted(response.quotas.items()):
             table.add_row(quota, str(result.granted_amount), str(_span(result.valid_duration)))
         Console(file=sys.stdout).print(table)
+        for quota, result in sorted(response.quotas.items()):
+            if result.status.code:  # else it looks like one that is used up
+                click.echo(f"  Quota {quota} failed: {_status(result.status)}")
 
 
 @main.command("eval")
