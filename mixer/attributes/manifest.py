@@ -13,7 +13,10 @@ from mixer.attributes.values import ValueType
 
 
 class Vocabulary(Mapping[str, ValueType]):
-    """An immutable map from attribute name to type, with a fingerprint that is equal for equal content."""
+    """An immutable map from attribute name to type; hashable, so that what is compiled with it can be remembered.
+
+    ``fingerprint`` is equal for equal content.
+    """
 
     __slots__ = ("_types", "fingerprint")
 
@@ -30,6 +33,12 @@ class Vocabulary(Mapping[str, ValueType]):
 
     def __len__(self) -> int:
         return len(self._types)
+
+    def __eq__(self, other: object) -> bool:
+        return self.fingerprint == other.fingerprint if isinstance(other, Vocabulary) else super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
 
     def extended(self, types: Mapping[str, ValueType]) -> Vocabulary:
         """This vocabulary with more names; the added ones win."""

@@ -40,28 +40,13 @@ def compile_expr(source: str, vocabulary: Vocabulary) -> Program:
         ExprSyntaxError: It does not parse.
         ExprTypeError: It makes no sense with this vocabulary.
     """
-    return _compile(source, _Known(vocabulary))
-
-
-class _Known:
-    """A vocabulary as part of a cache key."""
-
-    __slots__ = ("vocabulary",)
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
-
-    def __hash__(self) -> int:
-        return hash(self.vocabulary.fingerprint)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Known) and self.vocabulary.fingerprint == other.vocabulary.fingerprint
+    return _compile(source, vocabulary)
 
 
 @functools.lru_cache(maxsize=4096)
-def _compile(source: str, known: _Known) -> Program:
+def _compile(source: str, vocabulary: Vocabulary) -> Program:
     try:
-        return _build(source, known.vocabulary)
+        return _build(source, vocabulary)
     except RecursionError:  # only when the caller's own stack is nearly full
         raise ExprTypeError("expression nested too deeply", source=source, offset=0) from None
 

@@ -30,21 +30,9 @@ class Atom(NamedTuple):
 
 def atoms_of(nodes: Iterable[Node], vocabulary: Vocabulary) -> frozenset[Atom] | None:
     """All atoms of some expressions; None when one uses a string map other than under a literal key."""
-    atoms: set[Atom] = set()
-    pending = list(nodes)
-    while pending:
-        node = pending.pop()
-        if isinstance(node, Attribute):
-            if vocabulary[node.name] is ValueType.STRING_MAP:
-                return None
-            atoms.add(Atom(node.name))
-        elif isinstance(node, Call):
-            entry = _entry(node)
-            if entry is not None:
-                atoms.add(entry)
-            else:
-                pending.extend(node.args if node.receiver is None else (node.receiver, *node.args))
-    return frozenset(atoms)
+    reads = reads_of(nodes)
+    whole = any(atom.key is None and vocabulary[atom.name] is ValueType.STRING_MAP for atom in reads)
+    return None if whole else reads
 
 
 def reads_of(nodes: Iterable[Node]) -> frozenset[Atom]:

@@ -242,25 +242,10 @@ def _glob(term: Node) -> tuple[Node, _Test] | None:
 
 def _function(terms: Sequence[Node], vocabulary: Vocabulary) -> Callable[[Get], Any]:
     """Terms as one function of ``get``: their conjunction, or the value of a single one."""
-    return _compiled(tuple(terms), _Types(vocabulary))
-
-
-class _Types:
-    """A vocabulary as part of a cache key."""
-
-    __slots__ = ("vocabulary",)
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
-
-    def __hash__(self) -> int:
-        return hash(self.vocabulary.fingerprint)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Types) and self.vocabulary.fingerprint == other.vocabulary.fingerprint
+    return _compiled(tuple(terms), vocabulary)
 
 
 @functools.lru_cache(maxsize=8192)  # a reload repeats nearly all of them
-def _compiled(terms: tuple[Node, ...], types: _Types) -> Callable[[Get], Any]:
-    code = CodeBuilder(types.vocabulary)
+def _compiled(terms: tuple[Node, ...], vocabulary: Vocabulary) -> Callable[[Get], Any]:
+    code = CodeBuilder(vocabulary)
     return code.function("condition", ["get"], [f"return {' and '.join(code.expression(term) for term in terms)}"])
