@@ -13,6 +13,8 @@ from mixer.adapters.testing import settle
 from tests.runtime.fakes import Bench, fake, instance, rule
 
 RELOADS = 1_000
+PAUSE_S = 0.0005
+"""Between two requests of one caller: the thread that builds the next configuration must get its turn."""
 LIMIT = {"name": "rc.instance.istio-system", "maxAmount": 10**9}
 QUOTA = [
     {"kind": "memquota", "name": "mq", "spec": {"quotas": [LIMIT]}},
@@ -37,13 +39,13 @@ async def test_requests_do_not_notice_a_thousand_reloads(make_bench: type[Bench]
             if not code:
                 assert outcome.quotas["rc"].result.amount == 1
             served[path] += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(PAUSE_S)
 
     async def reports() -> None:
         while not done.is_set():
             await bench.report({}, {})
             served["records"] += 2
-            await asyncio.sleep(0)
+            await asyncio.sleep(PAUSE_S)
 
     await bench.serve(*QUOTA, *SINK, *changing, fake("judge", mark="first"))
     requests = [asyncio.ensure_future(work) for work in (checks("/ok", 0), checks("/denied", 7), reports())]
