@@ -18,12 +18,13 @@ Source: spec adapters 1.1 and 1.4.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import structlog
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 from pydantic import ConfigDict
 
 from mixer.attributes import AttributeValue, Duration, Timestamp
@@ -206,6 +207,31 @@ class Clock(Protocol):
         ...
 
 
+Encode: TypeAlias = Callable[[Collector], bytes]
+"""One of prometheus-client's encoders: all families that a collector yields, as a page of one format."""
+
+
+@runtime_checkable
+class StreamedMetric(Protocol):
+    """What a family of a collector in ``Env.scrape`` may offer besides being a `prometheus_client.Metric`.
+
+    Families without it are made into text by the encoder, which holds all of their samples and lines at a time.
+    """
+
+    def render(self, encode: Encode, /) -> Iterator[bytes]:
+        """What ``encode`` would make of this family, without the end that it puts to a page.
+
+        Called, and advanced, in a thread, a piece at a time as the scraper takes them; possibly never to the end.
+
+        Args:
+            encode: The encoder of the format that the scraper asked for.
+
+        Returns:
+            Pieces of some ten KiB each.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Env:
     """What Mixer lends to a handler.
@@ -218,7 +244,8 @@ class Env:
             counted and does not spread. Adapters never create tasks themselves.
         shared: State of this adapter that outlives its handlers, one mapping for all handlers of the
             adapter in this process. Keys are the adapter's business.
-        scrape: What ``--metrics-port`` serves; a handler registers collectors here.
+        scrape: What ``--metrics-port`` serves; a handler registers collectors here, whose
+            families may be of the kind `StreamedMetric`.
         metrics: What ``--monitoring-port`` serves: Mixer's metrics of itself. Handlers come and go and a
             registry takes a name once, so collectors made here are kept in ``shared``.
     """

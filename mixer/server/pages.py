@@ -5,39 +5,19 @@ Source: spec runtime 7.3 and 7.6.
 
 from __future__ import annotations
 
-import asyncio
 import html
 import platform
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.exposition import choose_encoder
 
 from mixer import __version__
 from mixer.rules.snapshot import Snapshot
 from mixer.runtime.controller import Controller
+from mixer.server.scrape import Refresh, Scraped, is_fresh, metrics_page
 from mixer.store import Problem
-
-Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Scraped(Protocol):
-    """What can be scraped: a `CollectorRegistry`, or what looks like one."""
-
-    def collect(self) -> Iterable[Metric]:
-        """The metrics of the moment; called in a thread."""
-        ...
-
-
-Refresh = Callable[[], Awaitable[None]]
-"""Brings what is scraped up to date, in the event loop."""
-
-
-async def _is_fresh() -> None:
-    return
 
 
 @dataclass(slots=True)
@@ -98,20 +78,7 @@ class Pages:
         self._runners.clear()
 
 
-def metrics_page(registry: Scraped, refresh: Refresh = _is_fresh) -> Page:
-    """A scrape of a registry, in the text format or in OpenMetrics as the scraper asks."""
-
-    async def page(request: web.Request) -> web.Response:
-        await refresh()
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        # In a thread: a large scrape takes its time, and requests must not wait for it.
-        body = await asyncio.to_thread(encode, cast(CollectorRegistry, registry))
-        return web.Response(body=body, headers={"Content-Type": content_type})
-
-    return page
-
-
-def monitoring_app(state: State, registry: Scraped, refresh: Refresh = _is_fresh) -> web.Application:
+def monitoring_app(state: State, registry: Scraped, refresh: Refresh = is_fresh) -> web.Application:
     """``/metrics`` of Mixer itself, ``/healthz``, ``/readyz`` and ``/version``."""
 
     async def healthz(_: web.Request) -> web.Response:
@@ -132,7 +99,7 @@ def monitoring_app(state: State, registry: Scraped, refresh: Refresh = _is_fresh
     return app
 
 
-def scrape_app(registry: Scraped, refresh: Refresh = _is_fresh) -> web.Application:
+def scrape_app(registry: Scraped, refresh: Refresh = is_fresh) -> web.Application:
     """``/metrics`` of the metrics handlers."""
     app = web.Application()
     app.router.add_get("/metrics", metrics_page(registry, refresh))

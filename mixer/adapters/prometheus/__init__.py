@@ -6,7 +6,7 @@ The server owns the page; this adapter registers one collector in ``Env.scrape``
 * `definitions`: the names, labels and bounds that follow from it, and `validation`: what can be wrong;
 * `series`: the numbers of one metric, and `store`: all metrics of the process, which outlive handlers;
 * `recording`: from an instance to its series, and `handler`: batches, errors, expiry;
-* `exposition`: what a scrape sees.
+* `exposition`: what a scrape sees, and `rendering`: the text of large pages.
 """
 
 from __future__ import annotations

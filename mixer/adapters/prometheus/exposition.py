@@ -1,4 +1,4 @@
-"""Series as prometheus-client's encoders want them, so that what is scraped is what the original exposed.
+"""Series as prometheus-client knows metrics, so that what is scraped is what the original exposed.
 
 Names are exposed exactly as they are defined. In OpenMetrics a counter must end in ``_total``: one that does
 not is given there as ``unknown`` (as the Go library does), for a series whose name depended on what the scraper
@@ -14,7 +14,10 @@ from typing import Final
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
+from mixer.adapters.base import Encode
+from mixer.adapters.prometheus.definitions import Definition
 from mixer.adapters.prometheus.params import MetricKind
+from mixer.adapters.prometheus.rendering import render
 from mixer.adapters.prometheus.series import AnySeries, DistributionSeries
 
 SERIES_COUNT: Final = "mixer_prometheus_series"
@@ -28,12 +31,16 @@ def families(metrics: Iterable[AnySeries]) -> Iterator[Metric]:
     ordered = sorted(metrics, key=lambda series: series.definition.name)
     for series in ordered:
         if len(series):
-            yield _family(series)
+            yield SeriesMetric(series)
     if not ordered:
         return
     count = Metric(SERIES_COUNT, "Series that a metric of the prometheus adapter has.", "gauge")
-    overflow = _counter(
-        SERIES_OVERFLOW, "Values that a metric recorded as overflow, having reached maxSeriesPerMetric."
+    overflow = _shell(
+        Definition(
+            SERIES_OVERFLOW,
+            "Values that a metric recorded as overflow, having reached maxSeriesPerMetric.",
+            MetricKind.COUNTER,
+        )
     )
     for series in ordered:
         labels = {"metric": series.definition.name}
@@ -43,40 +50,62 @@ def families(metrics: Iterable[AnySeries]) -> Iterator[Metric]:
     yield overflow
 
 
-def _family(series: AnySeries) -> Metric:
-    definition = series.definition
-    name, labels = definition.name, definition.labels
-    if isinstance(series, DistributionSeries):
-        family = Metric(name, definition.help, "histogram")
-        family.samples = list(_histogram_samples(series))
-        return family
-    family = _counter(name, definition.help) if definition.kind is MetricKind.COUNTER else _gauge(name, definition.help)
-    family.samples = [Sample(name, dict(zip(labels, key, strict=True)), cell.value) for key, cell in series.snapshot()]
-    return family
+class SeriesMetric(Metric):
+    """All series of a metric, of which nothing is made before it is asked for: its samples, or its text."""
+
+    def __init__(self, series: AnySeries) -> None:
+        self._series = series
+        shell = _shell(series.definition)
+        super().__init__(shell.name, shell.documentation, "unknown")
+        self.type = shell.type
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples of this moment."""
+        series = self._series
+        if isinstance(series, DistributionSeries):
+            return list(_histogram_samples(series))
+        name, labels = series.definition.name, series.definition.labels
+        return [Sample(name, dict(zip(labels, key, strict=True)), cell.value) for key, cell in series.snapshot()]
+
+    @samples.setter
+    def samples(self, samples: list[Sample]) -> None:
+        """Nothing to set: the base class begins with an empty list."""
+
+    def render(self, encode: Encode) -> Iterator[bytes]:
+        """As `StreamedMetric.render`."""
+        definition = self._series.definition
+        return render(self._series, _shell(definition), _bounds(definition), encode)
 
 
-def _gauge(name: str, description: str) -> Metric:
-    return Metric(name, description, "gauge")
-
-
-def _histogram_samples(series: DistributionSeries) -> Iterator[Sample]:
-    definition = series.definition
-    bounds = [*map(format_bound, definition.bounds), "+Inf"]
-    for key, cell in series.snapshot():
-        labels = dict(zip(definition.labels, key, strict=True))
-        cumulative = list(accumulate(cell.counts))
-        for bound, count in zip(bounds, cumulative, strict=True):
-            yield Sample(f"{definition.name}_bucket", {**labels, "le": bound}, count)
-        yield Sample(f"{definition.name}_sum", labels, cell.sum)
-        yield Sample(f"{definition.name}_count", labels, cumulative[-1])
-
-
-def _counter(name: str, description: str) -> Metric:
+def _shell(definition: Definition) -> Metric:
+    """A family without samples."""
+    name, description = definition.name, definition.help
+    if definition.kind is MetricKind.DISTRIBUTION:
+        return Metric(name, description, "histogram")
+    if definition.kind is MetricKind.GAUGE:
+        return Metric(name, description, "gauge")
     if name.endswith("_total") and name != "_total":
         return Metric(name.removesuffix("_total"), description, "counter")  # encoders put the suffix back
     family = Metric(name, description, "unknown")
     family.type = _UnsuffixedCounter("unknown")
     return family
+
+
+def _bounds(definition: Definition) -> list[str]:
+    return [*map(format_bound, definition.bounds), "+Inf"]
+
+
+def _histogram_samples(series: DistributionSeries) -> Iterator[Sample]:
+    definition = series.definition
+    bounds = _bounds(definition)
+    for key, cell in series.snapshot():
+        labels = dict(zip(definition.labels, key, strict=True))
+        total, cumulative = cell.sum, list(accumulate(cell.counts[:]))
+        for bound, count in zip(bounds, cumulative, strict=True):
+            yield Sample(f"{definition.name}_bucket", {**labels, "le": bound}, count)
+        yield Sample(f"{definition.name}_sum", labels, total)
+        yield Sample(f"{definition.name}_count", labels, cumulative[-1])
 
 
 class _UnsuffixedCounter(str):
