@@ -66,6 +66,7 @@ def compile_key(atoms: Iterable[Atom], vocabulary: Vocabulary) -> Callable[[Get]
     The tuple may turn out not to be hashable when a value is not of its declared type; then there is no key.
     """
     code = CodeBuilder(vocabulary)
+    entry = code.bind(_slow_entry)
     lines: list[str] = []
     parts: list[str] = []
     maps: dict[str, str] = {}
@@ -75,7 +76,7 @@ def compile_key(atoms: Iterable[Atom], vocabulary: Vocabulary) -> Callable[[Get]
             if held is None:
                 held = maps[atom.name] = code.temporary()
                 lines.append(f"{held} = get({atom.name!a}, ABSENT)")
-            parts.append(f"{held}.get({atom.key!a}) if {held}.__class__ is dict else entry({held}, {atom.key!a})")
+            parts.append(f"{held}.get({atom.key!a}) if {held}.__class__ is dict else {entry}({held}, {atom.key!a})")
             continue
         read = f"get({atom.name!a}, ABSENT)"
         kind = vocabulary[atom.name]
@@ -90,10 +91,8 @@ def compile_key(atoms: Iterable[Atom], vocabulary: Vocabulary) -> Callable[[Get]
                 if plain
                 else f"(({value} := {read}).__class__, str({value}))"
             )
-    entry = code.bind(_slow_entry)
     tail = "," if len(parts) == 1 else ""
-    text = f"return ({', '.join(parts)}{tail})".replace("entry(", f"{entry}(")
-    return code.function("key", ["get"], [*lines, text])
+    return code.function("key", ["get"], [*lines, f"return ({', '.join(parts)}{tail})"])
 
 
 def _slow_entry(held: object, key: str) -> object:

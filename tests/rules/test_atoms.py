@@ -64,3 +64,9 @@ def test_a_missing_entry_and_a_missing_map_are_different() -> None:
     key = compile_key([Atom("m", "k")], VOCABULARY)
 
     assert key(MappingBag({"m": {}}).lookup) != key(MappingBag({}).lookup) == (ABSENT,)
+
+
+def test_a_map_key_may_look_like_python() -> None:
+    key = compile_key([Atom("m", "entry(x"), Atom("m", "get('s')")], VOCABULARY)
+
+    assert key(MappingBag({"m": {"entry(x": "a", "get('s')": "b"}}).lookup) == ("a", "b")
