@@ -56,12 +56,13 @@ class Conditional(Generic[T]):
 class Routes:
     """All that concerns the requests of one namespace.
 
-    ``quotas`` is keyed by the lower-case short name under which proxies ask for a quota.
+    ``quotas`` is keyed by the lower-case short name under which proxies ask for a quota. Reports are grouped before
+    their matches are indexed, once their handlers are known.
     """
 
     generators: Conditional[Route] = field(default_factory=Conditional)
     checks: Conditional[Route] = field(default_factory=Conditional)
-    reports: Conditional[Route] = field(default_factory=Conditional)
+    reports: tuple[Route, ...] = ()
     quotas: Mapping[str, Conditional[Route]] = field(default_factory=dict)
     directives: Conditional[Directive] = field(default_factory=Conditional)
 
@@ -122,7 +123,7 @@ def _lay_out(rules: Iterable[Rule], vocabulary: Vocabulary) -> Routes:
     return Routes(
         generators=Conditional(routes[Variety.ATTRIBUTE_GENERATOR], vocabulary),
         checks=Conditional(routes[Variety.CHECK], vocabulary),
-        reports=Conditional(routes[Variety.REPORT], vocabulary),
+        reports=tuple(route for _, route in routes[Variety.REPORT]),
         quotas={name: Conditional(candidates, vocabulary) for name, candidates in quotas.items()},
         directives=Conditional(directives, vocabulary),
     )

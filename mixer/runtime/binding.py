@@ -29,7 +29,7 @@ class BoundRoutes:
     def __init__(self, routes: Routes, bound: Callable[[Route], BoundRoute], vocabulary: Vocabulary) -> None:
         self.generators: Final = BoundList(routes.generators, bound)
         self.checks: Final = BoundList(routes.checks, bound)
-        self.reports: Final = ReportPlan([bound(route) for route in routes.reports.things], vocabulary)
+        self.reports: Final = ReportPlan([bound(route) for route in routes.reports], vocabulary)
         self.quotas: Final = {name: BoundList(candidates, bound) for name, candidates in routes.quotas.items()}
         self.directives: Final[Conditional[Directive]] = routes.directives
 
