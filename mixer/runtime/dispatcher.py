@@ -88,7 +88,9 @@ class Dispatcher:
         with binding.pinned():
             tracked = TrackingBag(bag)
             drawn: Drawn = {}
-            visible = await self._preprocess(binding, tracked, drawn)
+            visible: AttributeBag = tracked
+            if binding.generates:
+                visible = await self._preprocess(binding, tracked, drawn)
             before_check = dict(tracked.referenced)
             outcome = await self._precondition(binding, visible, tracked, drawn)
             if not quotas or not outcome.result.status.ok:
