@@ -14,12 +14,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from mixer.adapters.base import AdapterInfo, InstanceInfo, Params
 from mixer.attributes import Vocabulary
-from mixer.rules.dynamic import NOT_SERVED, adapter_problems, template_problems
-from mixer.rules.names import GENERIC_KINDS, display_name, resolve
+from mixer.rules.dynamic import adapter_problems, template_problems, unserved
+from mixer.rules.names import GENERIC_KINDS, display_name
 from mixer.rules.reads import wanted_by
 from mixer.rules.resolve import Scope, resolve_rule
 from mixer.rules.routes import build_routes
@@ -73,11 +73,8 @@ class SnapshotBuilder:
         self._default_namespace = default_namespace
         self._good: Mapping[ResourceKey, Resource] = {}
         self._revision = 0
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """Every kind that means something here; resources of other kinds are passed over in silence."""
-        return frozenset({*GENERIC_KINDS, *self._templates, *self._adapters})
+        self.kinds: Final = frozenset({*GENERIC_KINDS, *templates, *adapters})
+        """Every kind that means something here; resources of other kinds are passed over."""
 
     def build(self, contents: StoreContents) -> Snapshot:
         """The snapshot of a store's contents; its ``problems`` include the store's own."""
@@ -112,17 +109,22 @@ class SnapshotBuilder:
 
     def _misspelt(self, contents: StoreContents) -> list[Problem]:
         """Warnings for kinds that are probably meant to be ours; all others belong to somebody else."""
-        problems = []
-        for key, resource in contents.resources.items():
-            if key.kind in self.kinds:
-                continue
-            close = difflib.get_close_matches(key.kind.lower(), self.kinds, n=1, cutoff=0.87)
-            if close:
-                message = f"kind '{key.kind}' is none of Mixer's, so this object is passed over"
-                problems.append(
-                    Problem.of(resource, ("kind",), message, expected=f"probably {close[0]}", severity=Severity.WARNING)
-                )
-        return problems
+        meant = {
+            kind: close[0]
+            for kind in {key.kind for key in contents.resources} - self.kinds
+            if (close := difflib.get_close_matches(kind.lower(), self.kinds, n=1, cutoff=0.87))
+        }
+        return [
+            Problem.of(
+                resource,
+                ("kind",),
+                f"kind '{key.kind}' is none of Mixer's, so this object is passed over",
+                expected=f"probably {meant[key.kind]}",
+                severity=Severity.WARNING,
+            )
+            for key, resource in contents.resources.items()
+            if key.kind in meant
+        ]
 
     # Each step tries a resource as it stands, then its last good version.
 
@@ -194,15 +196,7 @@ class SnapshotBuilder:
                 expected = f"one of {', '.join(self._adapters)}"
                 return None, [Problem.of(resource, ("spec", "compiledAdapter"), message, expected=expected)]
             return self._handler_of(resource, info, spec.params, ("spec", "params"))
-        if not spec.adapter:
-            message = "handler names no adapter"
-            return None, [Problem.of(resource, ("spec",), message, expected="compiledAdapter or adapter")]
-        if resolve(spec.adapter, "adapter", resource.key.namespace, adapters) is None:
-            message = f"adapter '{spec.adapter}' not found"
-            return None, [
-                Problem.of(resource, ("spec", "adapter"), message, expected="the name of an adapter resource")
-            ]
-        return None, [Problem.of(resource, ("spec", "adapter"), NOT_SERVED, expected="a compiledAdapter")]
+        return None, [unserved(resource, "adapter", spec.adapter, adapters, missing="handler names no adapter")]
 
     def _handler_of(
         self, resource: Resource, info: AdapterInfo, data: object, path: tuple[str, ...]
@@ -243,15 +237,7 @@ class SnapshotBuilder:
             bindings = spec.attribute_bindings
             instance, faults = compile_instance(str(key), key.name, template, spec.params, bindings, vocabulary)
             return instance, _problems(resource, faults, ("spec", "params"))
-        if not spec.template:
-            message = "missing compiled template"
-            return None, [Problem.of(resource, ("spec",), message, expected="compiledTemplate or template")]
-        if resolve(spec.template, "template", key.namespace, templates) is None:
-            message = f"template '{spec.template}' not found"
-            return None, [
-                Problem.of(resource, ("spec", "template"), message, expected="the name of a template resource")
-            ]
-        return None, [Problem.of(resource, ("spec", "template"), NOT_SERVED, expected="a compiledTemplate")]
+        return None, [unserved(resource, "template", spec.template, templates, missing="missing compiled template")]
 
     def _rules(self, run: _Build, scope: Scope) -> tuple[Rule, ...]:
         rules = []

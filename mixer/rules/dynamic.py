@@ -26,6 +26,25 @@ _VARIETY, _NAME = 72295727, 72295888
 NOT_SERVED = "out-of-process adapters are not served by this version"
 
 
+def unserved(resource: Resource, kind: str, reference: str, known: frozenset[str], *, missing: str) -> Problem:
+    """Why a handler without ``compiledAdapter``, or an instance without ``compiledTemplate``, cannot run.
+
+    Args:
+        resource: The handler or instance.
+        kind: What it refers to, ``adapter`` or ``template``; also the field that does.
+        reference: As written, empty when it refers to nothing.
+        known: Full names of all resources of that kind.
+        missing: The message for an empty reference.
+    """
+    compiled, article = f"compiled{kind.capitalize()}", "an" if kind == "adapter" else "a"
+    if not reference:
+        return Problem.of(resource, ("spec",), missing, expected=f"{compiled} or {kind}")
+    if resolve(reference, kind, resource.key.namespace, known) is None:
+        expected = f"the name of {article} {kind} resource"
+        return Problem.of(resource, ("spec", kind), f"{kind} '{reference}' not found", expected=expected)
+    return Problem.of(resource, ("spec", kind), NOT_SERVED, expected=f"a {compiled}")
+
+
 def decode_descriptors(text: str) -> descriptor_pb2.FileDescriptorSet:
     """The FileDescriptorSet of base64 text; line breaks are tolerated.
 
