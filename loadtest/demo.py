@@ -11,9 +11,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.request import urlopen
 
 import click
@@ -27,7 +27,7 @@ from loadtest.bookinfo import Hop, mongodb_connection, visits
 from mixer.adapters.base import Code
 from mixer.api import messages
 from mixer.api.encode import encode_check, encode_report
-from mixer.api.service import MixerStub
+from mixer.api.service import MixerStub, awaitable
 from mixer.attributes import AttributeValue
 from mixer.cli.ports import read_ready_line
 from mixer.runtime.results import http_status
@@ -85,7 +85,7 @@ class Sidecars:
         """One hop and all that follow from it; a denied request goes no further."""
         quotas = {hop.quota: messages.QuotaParams(amount=1)} if hop.quota else None
         request = encode_check(hop.check_attributes(), quotas=quotas, deduplication_id=f"{hop.request_id}/{hop.path}")
-        response: messages.CheckResponse = await _sent(self._stub.Check(request))
+        response: messages.CheckResponse = await awaitable(self._stub.Check(request))
         status = response.precondition.status
         code, message = status.code, status.message
         if hop.quota and code == Code.OK:
@@ -114,12 +114,8 @@ class Sidecars:
             await self._send(batch)
 
     async def _send(self, batch: list[dict[str, AttributeValue]]) -> None:
-        await _sent(self._stub.Report(encode_report(batch)))
+        await awaitable(self._stub.Report(encode_report(batch)))
         self.reported += len(batch)
-
-
-def _sent(call: object) -> Awaitable[Any]:
-    return cast(Awaitable[Any], call)  # the generated stub is typed for blocking channels
 
 
 async def play(port: int, count: int, seed: int, console: Console) -> Sidecars:

@@ -4,7 +4,6 @@
 
     MixerError
     ├── StoreError                  a configuration store cannot give its resources
-    │   ├── ResourceSyntaxError     a document cannot be read at all (file, line)
     │   └── StoreUnavailableError   the store is away for now; ask again
     ├── ExprError                   an expression is wrong (source, offset)
     │   ├── ExprSyntaxError         it does not parse
@@ -30,17 +29,6 @@ class MixerError(Exception):
 
 class StoreError(MixerError):
     """A configuration store cannot give its resources."""
-
-
-class ResourceSyntaxError(StoreError):
-    """A document that cannot be read; ``line`` counts from 1, 0 when unknown."""
-
-    def __init__(self, message: str, *, file: str, line: int = 0) -> None:
-        super().__init__(message)
-        self.message, self.file, self.line = message, file, line
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.message}"
 
 
 class StoreUnavailableError(StoreError):

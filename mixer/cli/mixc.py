@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import click
 import grpc
@@ -20,7 +20,7 @@ from mixer.adapters.base import Code
 from mixer.api import messages
 from mixer.api.encode import encode_check, encode_report
 from mixer.api.referenced import decode_referenced
-from mixer.api.service import MixerStub
+from mixer.api.service import MixerStub, awaitable
 from mixer.attributes import AttributeValue, Duration, MappingBag, TrackingBag, ValueType, Vocabulary
 from mixer.attributes.values import ABSENT
 from mixer.cli.attributes import attribute_options, pairs, parse_int, read_attributes
@@ -81,7 +81,7 @@ def check(quotas: tuple[str, ...], **flags: Any) -> None:
         request = _encoded(
             lambda: encode_check(values, quotas=params, deduplication_id=str(salt + number), global_word_count=0)
         )
-        response: messages.CheckResponse = await _awaitable(stub.Check(request, timeout=flags["timeout"]))
+        response: messages.CheckResponse = await awaitable(stub.Check(request, timeout=flags["timeout"]))
         if flags["print_response"]:
             _print_check(response)
 
@@ -107,16 +107,11 @@ def report(batch: int, **flags: Any) -> None:
     async def call(stub: MixerStub, number: int) -> None:
         records = [values] * min(batch, repeat - number * batch)
         request = _encoded(lambda: encode_report(records, delta=True, global_word_count=0))
-        await _awaitable(stub.Report(request, timeout=flags["timeout"]))
+        await awaitable(stub.Report(request, timeout=flags["timeout"]))
         if flags["print_response"]:
             click.echo("Report RPC returned OK")
 
     _drive("Report", call, flags, calls=-(-repeat // batch))
-
-
-def _awaitable(call: object) -> Awaitable[Any]:
-    """The call as it is: the generated stub speaks of blocking calls, over an aio channel it gives awaitable ones."""
-    return cast(Awaitable[Any], call)
 
 
 def _encoded(encode: Callable[[], Any]) -> Any:
