@@ -17,7 +17,6 @@ Source: spec adapters 1.1 and 1.4.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
@@ -27,33 +26,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from pydantic import ConfigDict
 
+from mixer.api.answer import QuotaLevel
+from mixer.api.codes import Code as Code
 from mixer.attributes import AttributeValue, Duration, Timestamp
 from mixer.store.problem import FieldError
 from mixer.store.protojson import ProtoModel
 from mixer.templates import InferredTypes, Template
 from mixer.templates.quota import QuotaInstance
-
-
-class Code(enum.IntEnum):
-    """The codes of a status. Source: ``google.rpc.Code``."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +96,15 @@ class QuotaArgs:
 
 @dataclass(frozen=True, slots=True)
 class QuotaResult:
-    """What is granted, and for how long; a ``valid_duration`` of 0 means that the grant never expires."""
+    """What is granted, and for how long; a ``valid_duration`` of 0 means that the grant never expires.
+
+    ``level`` is where the counter stands after this, if the adapter knows; a caller shows it to the user.
+    """
 
     amount: int = 0
     valid_duration: Duration = NO_DURATION
     status: Status = OK_STATUS
+    level: QuotaLevel | None = field(default=None, compare=False)
 
 
 class Series(Protocol):

@@ -51,6 +51,8 @@ cdef enum:
     FIELD_3_BYTES = 0x1A
     FIELD_4_VARINT = 0x20
     FIELD_4_BYTES = 0x22
+    FIELD_15_VARINT = 0x78
+    FIELD_15_BYTES = 0x7A
     FIELD_5_BYTES = 0x2A
     FIELD_6_BYTES = 0x32
     FIELD_7_BYTES = 0x3A
@@ -407,6 +409,7 @@ cdef object _report(bytes data, _Vocabulary vocabulary):
     cdef _Words own = _Words(data, vocabulary.wanted)
     cdef uint64_t semantics = 0, global_word_count
     cdef list records = []
+    cdef str deduplication_id = ""
     cdef int tag
 
     request = start  # the default words come after the records that need them
@@ -420,6 +423,9 @@ cdef object _report(bytes data, _Vocabulary vocabulary):
             _varint(&request, &global_word_count)
         elif tag == FIELD_4_VARINT:
             _varint(&request, &semantics)
+        elif tag == FIELD_15_BYTES:
+            _span(&request, &span)
+            deduplication_id = _string(span)
         else:
             raise _Extraordinary
     if semantics > 1:
@@ -433,11 +439,11 @@ cdef object _report(bytes data, _Vocabulary vocabulary):
         if tag == FIELD_1_BYTES:
             _span(&request, &span)
             records.append(_record(span, vocabulary, own, data))
-        elif tag == FIELD_2_BYTES:
+        elif tag == FIELD_2_BYTES or tag == FIELD_15_BYTES:
             _span(&request, &span)
         else:
             _varint(&request, &global_word_count)
-    return semantics == 0, records
+    return semantics == 0, records, deduplication_id
 
 
 def read_report(bytes data not None, wanted):
@@ -471,7 +477,7 @@ cdef object _check(bytes data, _Vocabulary vocabulary):
     cdef Cursor request = _cursor(data), span
     cdef dict values = None, quotas = {}
     cdef str deduplication_id = ""
-    cdef uint64_t global_word_count = 0
+    cdef uint64_t global_word_count = 0, quotas_only = 0
     cdef int tag
     while tag := _tag(&request):
         if tag == FIELD_1_BYTES and values is None:
@@ -487,9 +493,11 @@ cdef object _check(bytes data, _Vocabulary vocabulary):
         elif tag == FIELD_4_BYTES:
             _span(&request, &span)
             _read_quota(span, quotas)
+        elif tag == FIELD_15_VARINT:
+            _varint(&request, &quotas_only)
         else:
             raise _Extraordinary
-    return values if values is not None else {}, global_word_count, deduplication_id, quotas
+    return values if values is not None else {}, global_word_count, deduplication_id, quotas, quotas_only != 0
 
 
 def read_check(bytes data not None, wanted):

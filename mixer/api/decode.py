@@ -62,11 +62,13 @@ class WireBag(MappingBag):
 class ReportBatch:
     """The records of a Report in their order, each a bag or the error that takes its place.
 
-    ``unknown_words`` is the sum over the bags.
+    ``unknown_words`` is the sum over the bags. ``deduplication_id`` is the same for each attempt to deliver the
+    batch; empty when the caller has none.
     """
 
     records: tuple[WireBag | WireError, ...]
     unknown_words: int
+    deduplication_id: str = ""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -98,6 +100,7 @@ class CheckEnvelope(NamedTuple):
     global_word_count: int
     deduplication_id: str
     quotas: Mapping[str, QuotaDemand]
+    quotas_only: bool = False
 
 
 def parse_check(data: bytes) -> CheckRequest:
@@ -127,14 +130,14 @@ def decode_check_bytes(data: bytes, wanted: Wanted | None = None) -> tuple[WireB
         WireError: The bytes are no CheckRequest, or as `decode_check`.
     """
     if _native is not None and (found := _native.read_check(data, wanted)) is not None:
-        values, global_word_count, deduplication_id, demands = found
+        values, global_word_count, deduplication_id, demands, quotas_only = found
         quotas = {name: QuotaDemand(*demand) for name, demand in demands.items()} if demands else {}
-        return WireBag(values), CheckEnvelope(global_word_count, deduplication_id, quotas)
+        return WireBag(values), CheckEnvelope(global_word_count, deduplication_id, quotas, quotas_only)
     request = parse_check(data)
     quotas = {name: QuotaDemand(params.amount, params.best_effort) for name, params in request.quotas.items()}
     return (
         decode_check(request, wanted),
-        CheckEnvelope(request.global_word_count, request.deduplication_id, quotas),
+        CheckEnvelope(request.global_word_count, request.deduplication_id, quotas, request.quotas_only),
     )
 
 
@@ -152,8 +155,9 @@ def decode_check(request: CheckRequest, wanted: Wanted | None = None) -> WireBag
 def decode_report_bytes(data: bytes, wanted: Wanted | None = None) -> ReportBatch:
     """`decode_report` of a serialized request; raises WireError when the bytes are none."""
     if _native is not None and (found := _native.read_report(data, wanted)) is not None:
-        is_delta, records = found
-        return ReportBatch(tuple(map(WireBag, _accumulated(records, wanted) if is_delta else records)), 0)
+        is_delta, records, deduplication_id = found
+        bags = tuple(map(WireBag, _accumulated(records, wanted) if is_delta else records))
+        return ReportBatch(bags, 0, deduplication_id)
     return decode_report(parse_report(data), wanted)
 
 
@@ -176,7 +180,7 @@ def decode_report(request: ReportRequest, wanted: Wanted | None = None) -> Repor
         wanted: What the bags must have; they have nothing else. None is everything.
     """
     if request.repeated_attributes_semantics not in (DELTA_ENCODING, INDEPENDENT_ENCODING):
-        return ReportBatch((), 0)
+        return ReportBatch((), 0, request.deduplication_id)
     is_delta = request.repeated_attributes_semantics == DELTA_ENCODING
     limit = _limit(request.global_word_count)
     default_table = _table(request.default_words)
@@ -199,7 +203,7 @@ def decode_report(request: ReportRequest, wanted: Wanted | None = None) -> Repor
             state = values = _changed(state, record) if state else values
         records.append(WireBag(values, record.unknown_words))
         unknown_words += record.unknown_words
-    return ReportBatch(tuple(records), unknown_words)
+    return ReportBatch(tuple(records), unknown_words, request.deduplication_id)
 
 
 def _limit(global_word_count: int) -> int:

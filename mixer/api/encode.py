@@ -112,6 +112,7 @@ def encode_check(
     *,
     quotas: Mapping[str, QuotaParams] | None = None,
     deduplication_id: str = "",
+    quotas_only: bool = False,
     global_word_count: int = GLOBAL_WORD_COUNT,
 ) -> CheckRequest:
     """A Check of these attributes; the errors are those of `AttributeEncoder.encode`.
@@ -119,7 +120,9 @@ def encode_check(
     ``global_word_count`` 0 spells everything out, which lets any server answer in words that the caller knows.
     """
     encoder = AttributeEncoder(global_word_count)
-    request = CheckRequest(global_word_count=global_word_count, deduplication_id=deduplication_id)
+    request = CheckRequest(
+        global_word_count=global_word_count, deduplication_id=deduplication_id, quotas_only=quotas_only
+    )
     encoder.encode(values, request.attributes)
     request.attributes.words.extend(encoder.words)
     for name, params in (quotas or {}).items():

@@ -25,6 +25,7 @@ from mixer.api.gen.policy.v1beta1.value_type_pb2 import ValueType as WireValueTy
 QuotaParams: TypeAlias = CheckRequest.QuotaParams
 PreconditionResult: TypeAlias = CheckResponse.PreconditionResult
 QuotaResult: TypeAlias = CheckResponse.QuotaResult
+QuotaLevel: TypeAlias = CheckResponse.QuotaLevel
 AttributeMatch: TypeAlias = ReferencedAttributes.AttributeMatch
 
 DELTA_ENCODING = ReportRequest.DELTA_ENCODING
@@ -46,6 +47,7 @@ __all__ = [
     "HeaderOperation",
     "HttpStatusCode",
     "PreconditionResult",
+    "QuotaLevel",
     "QuotaParams",
     "QuotaResult",
     "ReferencedAttributes",

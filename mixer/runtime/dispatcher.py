@@ -41,6 +41,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.runtime.dispatch
 
 T = TypeVar("T")
 
+_NOT_ASKED = CheckOutcome(CheckResult(), {})
+
 RECORDS_PER_TURN = 100
 """A Report of more records than this lets other requests run in between."""
 
@@ -77,9 +79,21 @@ class Dispatcher:
         self._timeout_s = handler_timeout_s
 
     async def check(
-        self, bag: AttributeBag, quotas: Mapping[str, QuotaRequest] | None = None, dedup_id: str = ""
+        self,
+        bag: AttributeBag,
+        quotas: Mapping[str, QuotaRequest] | None = None,
+        dedup_id: str = "",
+        *,
+        quotas_only: bool = False,
     ) -> CheckOutcome:
         """Decide on a request, and take from quotas if it may pass.
+
+        Args:
+            bag: The request's attributes.
+            quotas: What to take, by quota name.
+            dedup_id: The same for each retry of one call.
+            quotas_only: Take from the quotas whatever the check rules say, which are not asked; the answer is OK
+                and must not be cached.
 
         Raises:
             DispatchError: A handler or an instance that the decision needs gave no answer.
@@ -92,7 +106,9 @@ class Dispatcher:
             if binding.generates:
                 visible = await self._preprocess(binding, tracked, drawn)
             before_check = dict(tracked.referenced)
-            outcome = await self._precondition(binding, visible, tracked, drawn)
+            outcome = _NOT_ASKED
+            if not quotas_only:
+                outcome = await self._precondition(binding, visible, tracked, drawn)
             if not quotas or not outcome.result.status.ok:
                 return outcome
             answers = {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mixer.api.answer import AppliedHeader, RouteDirective
 from mixer.attributes import AttributeBag
 from mixer.errors import EvalError
 from mixer.rules.routes import Conditional, Directive
-from mixer.runtime.results import AppliedHeader, RouteDirective
 
 
 def header_directive(

@@ -10,34 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mixer.adapters.base import NO_DURATION, CheckResult, Code, DirectResponse, QuotaResult, Status
-from mixer.attributes import Condition, Duration
+from mixer.api.answer import (
+    NO_QUOTAS,
+    AppliedHeader,
+    CheckAnswer,
+    HeaderKind,
+    QuotaAnswer,
+    QuotaLevel,
+    Referenced,
+    RouteDirective,
+)
+from mixer.attributes import Duration
 from mixer.errors import MixerError
-from mixer.rules.specs import HeaderOperationKind
 
 DEFAULT_VALID_DURATION = Duration(60 * 1_000_000_000)
 DEFAULT_VALID_USE_COUNT = 10_000
-
-Referenced = Mapping[tuple[str, str], Condition]
-"""What an answer depended on: (attribute, map key or empty) -> how."""
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedHeader:
-    """One header operation for the proxy to carry out."""
-
-    name: str
-    value: str
-    kind: HeaderOperationKind
-
-
-@dataclass(frozen=True, slots=True)
-class RouteDirective:
-    """What the proxy shall do besides letting pass or denying."""
-
-    request_headers: tuple[AppliedHeader, ...] = ()
-    response_headers: tuple[AppliedHeader, ...] = ()
-    direct_response_code: int = 0
-    direct_response_body: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +33,14 @@ class QuotaOutcome:
 
     result: QuotaResult
     referenced: Referenced
+
+    def answer(self) -> QuotaAnswer:
+        """What the caller is told."""
+        result = self.result
+        status = result.status
+        return QuotaAnswer(
+            result.amount, result.valid_duration, status.code, status.message, self.referenced, result.level
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +51,20 @@ class CheckOutcome:
     referenced: Referenced
     directive: RouteDirective | None = None
     quotas: Mapping[str, QuotaOutcome] = field(default_factory=dict)
+
+    def answer(self) -> CheckAnswer:
+        """What the caller is told."""
+        status = self.result.status
+        quotas = {name: quota.answer() for name, quota in self.quotas.items()} if self.quotas else NO_QUOTAS
+        return CheckAnswer(
+            status.code,
+            status.message,
+            self.result.valid_duration,
+            self.result.valid_use_count,
+            self.referenced,
+            self.directive,
+            quotas,
+        )
 
 
 class DispatchError(MixerError):
@@ -105,7 +114,15 @@ def combine_quotas(results: Sequence[tuple[str, QuotaResult]]) -> QuotaResult:
         message = ", ".join(f"{name}:{denial.message}" for name, denial in denials)
         status = Status(denials[0][1].code, message)
     ends = [result.valid_duration for _, result in results if result.valid_duration]
-    return QuotaResult(min(result.amount for _, result in results), min(ends, default=NO_DURATION), status)
+    levels = [result.level for _, result in results if result.level is not None]
+    return QuotaResult(
+        min(result.amount for _, result in results), min(ends, default=NO_DURATION), status, _tightest(levels)
+    )
+
+
+def _tightest(levels: Sequence[QuotaLevel]) -> QuotaLevel | None:
+    """The one of which the least is left; of several, the one that takes longest to come back."""
+    return min(levels, key=lambda level: (level.remaining, -level.reset), default=None)
 
 
 _HTTP = {
@@ -130,9 +147,9 @@ def direct_response(status: Status, detail: DirectResponse) -> RouteDirective:
     for name, value in detail.headers.items():
         if name.lower() == "set-cookie":
             cookies = split_cookies(value)
-            headers += (AppliedHeader(name, cookie, HeaderOperationKind.APPEND) for cookie in cookies)
+            headers += (AppliedHeader(name, cookie, HeaderKind.APPEND) for cookie in cookies)
         else:
-            headers.append(AppliedHeader(name, value, HeaderOperationKind.REPLACE))
+            headers.append(AppliedHeader(name, value, HeaderKind.REPLACE))
     return RouteDirective((), tuple(headers), detail.code or http_status(status.code), detail.body)
 
 

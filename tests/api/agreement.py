@@ -48,7 +48,7 @@ def python_check_outcome(data: bytes, wanted: Wanted | None = None) -> Outcome:
     def decoded() -> Outcome:
         request = parse_check(data)
         quotas = {name: QuotaDemand(params.amount, params.best_effort) for name, params in request.quotas.items()}
-        envelope = CheckEnvelope(request.global_word_count, request.deduplication_id, quotas)
+        envelope = CheckEnvelope(request.global_word_count, request.deduplication_id, quotas, request.quotas_only)
         return _described(decode_check(request, wanted)), envelope
 
     return _caught(decoded)

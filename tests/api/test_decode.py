@@ -499,6 +499,21 @@ def test_check_comes_with_its_envelope() -> None:
     assert (envelope.quotas["burst"].amount, envelope.quotas["burst"].best_effort) == (3, True)
 
 
+def test_check_says_when_only_quotas_are_asked_for() -> None:
+    request = CheckRequest(global_word_count=222, quotas_only=True)
+
+    assert decode_check_bytes(request.SerializeToString())[1] == CheckEnvelope(222, "", {}, True)
+
+
+def test_report_comes_with_its_deduplication_id() -> None:
+    request = ReportRequest(deduplication_id="ümlaut-7", default_words=["a"], attributes=[attributes(strings={2: -1})])
+
+    batch = decode_report_bytes(request.SerializeToString())
+
+    assert batch.deduplication_id == "ümlaut-7"
+    assert [values_of(bag) for bag in batch.bags] == [{"source.name": "a"}]
+
+
 def test_empty_bytes_are_an_empty_check() -> None:
     bag, envelope = decode_check_bytes(b"")
 

@@ -175,3 +175,17 @@ async def test_each_quota_refers_to_what_preprocessing_and_itself_read(bench: Be
     assert outcome.quotas["a"].referenced == {**common, ("source.user", ""): exact}
     assert outcome.quotas["b"].referenced == {**common, ("request.headers", "k"): absent}
     assert outcome.quotas["none"].referenced == common
+
+
+async def test_quotas_alone_do_not_ask_the_check_rules(bench: Bench) -> None:
+    bench.backend.answers = {"q": QuotaResult(1), "judge": CheckResult(Status(7, "no"), valid_use_count=1)}
+    await bench.serve(
+        fake("q"), fake("judge"), instance("quota", "rc"), instance("checknothing", "nothing"),
+        rule("r", {"q": "rc", "judge": "nothing"}),
+    )  # fmt: skip
+
+    outcome = await bench.check(quotas={"rc": QuotaArgs(1)}, quotas_only=True)
+
+    assert (outcome.result.status.code, outcome.result.valid_use_count) == (0, 0)
+    assert outcome.quotas["rc"].result == QuotaResult(1)
+    assert bench.backend.calls_of("judge") == []

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer.adapters.base import CheckResult, Code, QuotaResult, Status
+from mixer.api.answer import QuotaLevel
 from mixer.attributes import Duration
 from mixer.runtime.results import (
     DEFAULT_VALID_DURATION,
@@ -105,3 +106,17 @@ def test_cookies_are_parted_at_commas_but_not_within_dates() -> None:
 def test_every_code_has_an_http_status() -> None:
     assert all(http_status(code) for code in Code)
     assert http_status(1234) == 500
+
+
+def test_level_of_several_quotas_is_the_tightest() -> None:
+    def level(remaining: int, reset: int) -> QuotaLevel:
+        return QuotaLevel(10, remaining, Duration(reset), Duration(60))
+
+    results = [
+        ("a", QuotaResult(1, level=level(4, 9))),
+        ("b", QuotaResult(1)),
+        ("c", QuotaResult(1, level=level(4, 12))),
+    ]
+
+    assert combine_quotas(results).level == level(4, 12)
+    assert combine_quotas(results[1:2]).level is None

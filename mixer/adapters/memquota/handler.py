@@ -9,12 +9,14 @@ from mixer.adapters.base import Clock, Handler, QuotaArgs, QuotaResult
 from mixer.adapters.memquota.dedup import DedupMemory, Outcome
 from mixer.adapters.memquota.params import Limit, MemQuotaParams, Quota
 from mixer.adapters.memquota.window import TICK_NS, WindowTable
+from mixer.api.answer import QuotaLevel
 from mixer.attributes import AttributeValue, Duration
 from mixer.errors import UnknownQuotaError
 from mixer.templates.quota import QuotaInstance
 
 _NOTHING: Final = QuotaResult()
 _SWEEP_AT_ONCE: Final = 1_000
+_NEVER: Final = Duration(0)
 
 
 class MemQuotaHandler(Handler):
@@ -59,13 +61,15 @@ class MemQuotaHandler(Handler):
                 table.sweep(now_ns // TICK_NS, at_most=_SWEEP_AT_ONCE)
         # The original takes all requests without an id for retries of each other.
         outcome = self._dedup.find(args.dedup_id) if args.dedup_id else None
+        limit = quota.limit_for(instance.dimensions)
+        key = counter_key(instance)
         if outcome is None:
-            limit = quota.limit_for(instance.dimensions)
-            key = counter_key(instance)
             outcome = self._alloc(limit, key, args, now_ns) if args.amount > 0 else self._free(limit, key, args, now_ns)
             if args.dedup_id:
                 self._dedup.remember(args.dedup_id, outcome)
-        return QuotaResult(outcome.amount, Duration(outcome.remaining_ns(now_ns)))
+        return QuotaResult(
+            outcome.amount, Duration(outcome.remaining_ns(now_ns)), level=self._level(limit, key, now_ns)
+        )
 
     def _alloc(self, limit: Limit, key: Hashable, args: QuotaArgs, now_ns: int) -> Outcome:
         if limit.valid_duration:
@@ -88,6 +92,13 @@ class MemQuotaHandler(Handler):
         if used > amount:
             self._cells[key] = used - amount
         return Outcome(min(used, amount))
+
+    def _level(self, limit: Limit, key: Hashable, now_ns: int) -> QuotaLevel:
+        if not limit.valid_duration:
+            return QuotaLevel(limit.max_amount, max(0, limit.max_amount - self._cells.get(key, 0)), _NEVER, _NEVER)
+        table = self._windows[id(limit)]
+        available, reset_ticks = table.level(key, now_ns // TICK_NS)
+        return QuotaLevel(limit.max_amount, available, Duration(reset_ticks * TICK_NS), table.length)
 
     def _now_ns(self) -> int:
         return round(self._clock.monotonic() * 1e9)

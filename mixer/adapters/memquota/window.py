@@ -77,6 +77,10 @@ class RollingWindow:
         self.available += amount - left
         return amount - left
 
+    def reset_ticks(self, tick: int) -> int:
+        """Until the oldest charge is back, as far as rolled; 0 when nothing is out."""
+        return self._charged_at[0] + self.ticks - tick if self._charged_at else 0
+
     @property
     def full(self) -> bool:
         """Whether nothing is out, as far as rolled: the window is as good as new."""
@@ -97,7 +101,16 @@ class WindowTable:
     def __init__(self, limit: int, valid_duration: Duration) -> None:
         self._limit = max(limit, 0)
         self._ticks = window_ticks(valid_duration)
+        self.length = Duration(self._ticks * TICK_NS)
         self._windows: OrderedDict[Hashable, RollingWindow] = OrderedDict()
+
+    def level(self, key: Hashable, tick: int) -> tuple[int, int]:
+        """Units available, and the ticks until one more comes back."""
+        window = self._windows.get(key)
+        if window is None:
+            return self._limit, 0
+        tick = window.roll(tick)
+        return window.available, window.reset_ticks(tick)
 
     def __len__(self) -> int:
         return len(self._windows)

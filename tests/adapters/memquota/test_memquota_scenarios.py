@@ -327,3 +327,18 @@ async def test_requests_without_an_id_are_no_retries_of_each_other():
     amounts = [handler.handle_quota(QuotaInstance("q"), QuotaArgs(2)).amount for _ in range(2)]
 
     assert amounts == [2, 0]
+
+
+async def test_answers_tell_where_the_counter_stands():
+    run = await driver()
+
+    async def level(name, amount, at):
+        await run.at(at)
+        found = run.handler.handle_quota(QuotaInstance(name, {}), QuotaArgs(amount)).level
+        return found.limit, found.remaining, found.reset.seconds, found.window.seconds
+
+    assert await level("Q3", 4, at=0) == (10, 6, 60, 60)
+    assert await level("Q3", 6, at=20) == (10, 0, 40, 60), "units come back when the first charge is over"
+    assert await level("Q3", 1, at=30) == (10, 0, 30, 60), "refused"
+    assert await level("Q3", -10, at=31) == (10, 10, 0, 60), "given back"
+    assert await level("Q1", 3, at=31) == (10, 7, 0, 0), "nothing comes back by itself"

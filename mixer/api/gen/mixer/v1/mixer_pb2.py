@@ -27,7 +27,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from mixer.api.gen.mixer.v1 import attributes_pb2 as mixer_dot_v1_dot_attributes__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mixer/v1/mixer.proto\x12\x0eistio.mixer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x19mixer/v1/attributes.proto\"\xc4\x02\n\x0c\x43heckRequest\x12\x38\n\nattributes\x18\x01 \x01(\x0b\x32$.istio.mixer.v1.CompressedAttributes\x12\x19\n\x11global_word_count\x18\x02 \x01(\r\x12\x18\n\x10\x64\x65\x64uplication_id\x18\x03 \x01(\t\x12\x38\n\x06quotas\x18\x04 \x03(\x0b\x32(.istio.mixer.v1.CheckRequest.QuotasEntry\x1a\x32\n\x0bQuotaParams\x12\x0e\n\x06\x61mount\x18\x01 \x01(\x03\x12\x13\n\x0b\x62\x65st_effort\x18\x02 \x01(\x08\x1aW\n\x0bQuotasEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x37\n\x05value\x18\x02 \x01(\x0b\x32(.istio.mixer.v1.CheckRequest.QuotaParams:\x02\x38\x01\"\xbb\x05\n\rCheckResponse\x12\x46\n\x0cprecondition\x18\x02 \x01(\x0b\x32\x30.istio.mixer.v1.CheckResponse.PreconditionResult\x12\x39\n\x06quotas\x18\x03 \x03(\x0b\x32).istio.mixer.v1.CheckResponse.QuotasEntry\x1a\x88\x02\n\x12PreconditionResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x31\n\x0evalid_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fvalid_use_count\x18\x03 \x01(\x05\x12\x43\n\x15referenced_attributes\x18\x05 \x01(\x0b\x32$.istio.mixer.v1.ReferencedAttributes\x12\x37\n\x0froute_directive\x18\x06 \x01(\x0b\x32\x1e.istio.mixer.v1.RouteDirectiveJ\x04\x08\x04\x10\x05\x1a\xc1\x01\n\x0bQuotaResult\x12\x31\n\x0evalid_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0egranted_amount\x18\x02 \x01(\x03\x12\x43\n\x15referenced_attributes\x18\x05 \x01(\x0b\x32$.istio.mixer.v1.ReferencedAttributes\x12\"\n\x06status\x18\x06 \x01(\x0b\x32\x12.google.rpc.Status\x1aX\n\x0bQuotasEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).istio.mixer.v1.CheckResponse.QuotaResult:\x02\x38\x01\"\xc4\x02\n\x14ReferencedAttributes\x12\r\n\x05words\x18\x01 \x03(\t\x12N\n\x11\x61ttribute_matches\x18\x02 \x03(\x0b\x32\x33.istio.mixer.v1.ReferencedAttributes.AttributeMatch\x1a\x81\x01\n\x0e\x41ttributeMatch\x12\x0c\n\x04name\x18\x01 \x01(\x11\x12\x41\n\tcondition\x18\x02 \x01(\x0e\x32..istio.mixer.v1.ReferencedAttributes.Condition\x12\r\n\x05regex\x18\x03 \x01(\t\x12\x0f\n\x07map_key\x18\x04 \x01(\x11\"I\n\tCondition\x12\x19\n\x15\x43ONDITION_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41\x42SENCE\x10\x01\x12\t\n\x05\x45XACT\x10\x02\x12\t\n\x05REGEX\x10\x03\"\x9e\x01\n\x0fHeaderOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12<\n\toperation\x18\x03 \x01(\x0e\x32).istio.mixer.v1.HeaderOperation.Operation\"0\n\tOperation\x12\x0b\n\x07REPLACE\x10\x00\x12\n\n\x06REMOVE\x10\x01\x12\n\n\x06\x41PPEND\x10\x02\"\xd5\x01\n\x0eRouteDirective\x12\x42\n\x19request_header_operations\x18\x01 \x03(\x0b\x32\x1f.istio.mixer.v1.HeaderOperation\x12\x43\n\x1aresponse_header_operations\x18\x02 \x03(\x0b\x32\x1f.istio.mixer.v1.HeaderOperation\x12\x1c\n\x14\x64irect_response_code\x18\x03 \x01(\r\x12\x1c\n\x14\x64irect_response_body\x18\x04 \x01(\t\"\xaa\x02\n\rReportRequest\x12\x38\n\nattributes\x18\x01 \x03(\x0b\x32$.istio.mixer.v1.CompressedAttributes\x12\x15\n\rdefault_words\x18\x02 \x03(\t\x12\x19\n\x11global_word_count\x18\x03 \x01(\r\x12`\n\x1drepeated_attributes_semantics\x18\x04 \x01(\x0e\x32\x39.istio.mixer.v1.ReportRequest.RepeatedAttributesSemantics\"K\n\x1bRepeatedAttributesSemantics\x12\x12\n\x0e\x44\x45LTA_ENCODING\x10\x00\x12\x18\n\x14INDEPENDENT_ENCODING\x10\x01\"\x10\n\x0eReportResponse2\x96\x01\n\x05Mixer\x12\x44\n\x05\x43heck\x12\x1c.istio.mixer.v1.CheckRequest\x1a\x1d.istio.mixer.v1.CheckResponse\x12G\n\x06Report\x12\x1d.istio.mixer.v1.ReportRequest\x1a\x1e.istio.mixer.v1.ReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mixer/v1/mixer.proto\x12\x0eistio.mixer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x19mixer/v1/attributes.proto\"\xd9\x02\n\x0c\x43heckRequest\x12\x38\n\nattributes\x18\x01 \x01(\x0b\x32$.istio.mixer.v1.CompressedAttributes\x12\x19\n\x11global_word_count\x18\x02 \x01(\r\x12\x18\n\x10\x64\x65\x64uplication_id\x18\x03 \x01(\t\x12\x38\n\x06quotas\x18\x04 \x03(\x0b\x32(.istio.mixer.v1.CheckRequest.QuotasEntry\x12\x13\n\x0bquotas_only\x18\x0f \x01(\x08\x1a\x32\n\x0bQuotaParams\x12\x0e\n\x06\x61mount\x18\x01 \x01(\x03\x12\x13\n\x0b\x62\x65st_effort\x18\x02 \x01(\x08\x1aW\n\x0bQuotasEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x37\n\x05value\x18\x02 \x01(\x0b\x32(.istio.mixer.v1.CheckRequest.QuotaParams:\x02\x38\x01\"\xfa\x06\n\rCheckResponse\x12\x46\n\x0cprecondition\x18\x02 \x01(\x0b\x32\x30.istio.mixer.v1.CheckResponse.PreconditionResult\x12\x39\n\x06quotas\x18\x03 \x03(\x0b\x32).istio.mixer.v1.CheckResponse.QuotasEntry\x1a\x88\x02\n\x12PreconditionResult\x12\"\n\x06status\x18\x01 \x01(\x0b\x32\x12.google.rpc.Status\x12\x31\n\x0evalid_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fvalid_use_count\x18\x03 \x01(\x05\x12\x43\n\x15referenced_attributes\x18\x05 \x01(\x0b\x32$.istio.mixer.v1.ReferencedAttributes\x12\x37\n\x0froute_directive\x18\x06 \x01(\x0b\x32\x1e.istio.mixer.v1.RouteDirectiveJ\x04\x08\x04\x10\x05\x1a\xfa\x01\n\x0bQuotaResult\x12\x31\n\x0evalid_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0egranted_amount\x18\x02 \x01(\x03\x12\x43\n\x15referenced_attributes\x18\x05 \x01(\x0b\x32$.istio.mixer.v1.ReferencedAttributes\x12\"\n\x06status\x18\x06 \x01(\x0b\x32\x12.google.rpc.Status\x12\x37\n\x05level\x18\x0f \x01(\x0b\x32(.istio.mixer.v1.CheckResponse.QuotaLevel\x1a\x83\x01\n\nQuotaLevel\x12\r\n\x05limit\x18\x01 \x01(\x03\x12\x11\n\tremaining\x18\x02 \x01(\x03\x12(\n\x05reset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x1aX\n\x0bQuotasEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x38\n\x05value\x18\x02 \x01(\x0b\x32).istio.mixer.v1.CheckResponse.QuotaResult:\x02\x38\x01\"\xc4\x02\n\x14ReferencedAttributes\x12\r\n\x05words\x18\x01 \x03(\t\x12N\n\x11\x61ttribute_matches\x18\x02 \x03(\x0b\x32\x33.istio.mixer.v1.ReferencedAttributes.AttributeMatch\x1a\x81\x01\n\x0e\x41ttributeMatch\x12\x0c\n\x04name\x18\x01 \x01(\x11\x12\x41\n\tcondition\x18\x02 \x01(\x0e\x32..istio.mixer.v1.ReferencedAttributes.Condition\x12\r\n\x05regex\x18\x03 \x01(\t\x12\x0f\n\x07map_key\x18\x04 \x01(\x11\"I\n\tCondition\x12\x19\n\x15\x43ONDITION_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41\x42SENCE\x10\x01\x12\t\n\x05\x45XACT\x10\x02\x12\t\n\x05REGEX\x10\x03\"\x9e\x01\n\x0fHeaderOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12<\n\toperation\x18\x03 \x01(\x0e\x32).istio.mixer.v1.HeaderOperation.Operation\"0\n\tOperation\x12\x0b\n\x07REPLACE\x10\x00\x12\n\n\x06REMOVE\x10\x01\x12\n\n\x06\x41PPEND\x10\x02\"\xd5\x01\n\x0eRouteDirective\x12\x42\n\x19request_header_operations\x18\x01 \x03(\x0b\x32\x1f.istio.mixer.v1.HeaderOperation\x12\x43\n\x1aresponse_header_operations\x18\x02 \x03(\x0b\x32\x1f.istio.mixer.v1.HeaderOperation\x12\x1c\n\x14\x64irect_response_code\x18\x03 \x01(\r\x12\x1c\n\x14\x64irect_response_body\x18\x04 \x01(\t\"\xc4\x02\n\rReportRequest\x12\x38\n\nattributes\x18\x01 \x03(\x0b\x32$.istio.mixer.v1.CompressedAttributes\x12\x15\n\rdefault_words\x18\x02 \x03(\t\x12\x19\n\x11global_word_count\x18\x03 \x01(\r\x12`\n\x1drepeated_attributes_semantics\x18\x04 \x01(\x0e\x32\x39.istio.mixer.v1.ReportRequest.RepeatedAttributesSemantics\x12\x18\n\x10\x64\x65\x64uplication_id\x18\x0f \x01(\t\"K\n\x1bRepeatedAttributesSemantics\x12\x12\n\x0e\x44\x45LTA_ENCODING\x10\x00\x12\x18\n\x14INDEPENDENT_ENCODING\x10\x01\"\x10\n\x0eReportResponse2\x96\x01\n\x05Mixer\x12\x44\n\x05\x43heck\x12\x1c.istio.mixer.v1.CheckRequest\x1a\x1d.istio.mixer.v1.CheckResponse\x12G\n\x06Report\x12\x1d.istio.mixer.v1.ReportRequest\x1a\x1e.istio.mixer.v1.ReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,37 +39,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKRESPONSE_QUOTASENTRY']._loaded_options = None
   _globals['_CHECKRESPONSE_QUOTASENTRY']._serialized_options = b'8\001'
   _globals['_CHECKREQUEST']._serialized_start=125
-  _globals['_CHECKREQUEST']._serialized_end=449
-  _globals['_CHECKREQUEST_QUOTAPARAMS']._serialized_start=310
-  _globals['_CHECKREQUEST_QUOTAPARAMS']._serialized_end=360
-  _globals['_CHECKREQUEST_QUOTASENTRY']._serialized_start=362
-  _globals['_CHECKREQUEST_QUOTASENTRY']._serialized_end=449
-  _globals['_CHECKRESPONSE']._serialized_start=452
-  _globals['_CHECKRESPONSE']._serialized_end=1151
-  _globals['_CHECKRESPONSE_PRECONDITIONRESULT']._serialized_start=601
-  _globals['_CHECKRESPONSE_PRECONDITIONRESULT']._serialized_end=865
-  _globals['_CHECKRESPONSE_QUOTARESULT']._serialized_start=868
-  _globals['_CHECKRESPONSE_QUOTARESULT']._serialized_end=1061
-  _globals['_CHECKRESPONSE_QUOTASENTRY']._serialized_start=1063
-  _globals['_CHECKRESPONSE_QUOTASENTRY']._serialized_end=1151
-  _globals['_REFERENCEDATTRIBUTES']._serialized_start=1154
-  _globals['_REFERENCEDATTRIBUTES']._serialized_end=1478
-  _globals['_REFERENCEDATTRIBUTES_ATTRIBUTEMATCH']._serialized_start=1274
-  _globals['_REFERENCEDATTRIBUTES_ATTRIBUTEMATCH']._serialized_end=1403
-  _globals['_REFERENCEDATTRIBUTES_CONDITION']._serialized_start=1405
-  _globals['_REFERENCEDATTRIBUTES_CONDITION']._serialized_end=1478
-  _globals['_HEADEROPERATION']._serialized_start=1481
-  _globals['_HEADEROPERATION']._serialized_end=1639
-  _globals['_HEADEROPERATION_OPERATION']._serialized_start=1591
-  _globals['_HEADEROPERATION_OPERATION']._serialized_end=1639
-  _globals['_ROUTEDIRECTIVE']._serialized_start=1642
-  _globals['_ROUTEDIRECTIVE']._serialized_end=1855
-  _globals['_REPORTREQUEST']._serialized_start=1858
-  _globals['_REPORTREQUEST']._serialized_end=2156
-  _globals['_REPORTREQUEST_REPEATEDATTRIBUTESSEMANTICS']._serialized_start=2081
-  _globals['_REPORTREQUEST_REPEATEDATTRIBUTESSEMANTICS']._serialized_end=2156
-  _globals['_REPORTRESPONSE']._serialized_start=2158
-  _globals['_REPORTRESPONSE']._serialized_end=2174
-  _globals['_MIXER']._serialized_start=2177
-  _globals['_MIXER']._serialized_end=2327
+  _globals['_CHECKREQUEST']._serialized_end=470
+  _globals['_CHECKREQUEST_QUOTAPARAMS']._serialized_start=331
+  _globals['_CHECKREQUEST_QUOTAPARAMS']._serialized_end=381
+  _globals['_CHECKREQUEST_QUOTASENTRY']._serialized_start=383
+  _globals['_CHECKREQUEST_QUOTASENTRY']._serialized_end=470
+  _globals['_CHECKRESPONSE']._serialized_start=473
+  _globals['_CHECKRESPONSE']._serialized_end=1363
+  _globals['_CHECKRESPONSE_PRECONDITIONRESULT']._serialized_start=622
+  _globals['_CHECKRESPONSE_PRECONDITIONRESULT']._serialized_end=886
+  _globals['_CHECKRESPONSE_QUOTARESULT']._serialized_start=889
+  _globals['_CHECKRESPONSE_QUOTARESULT']._serialized_end=1139
+  _globals['_CHECKRESPONSE_QUOTALEVEL']._serialized_start=1142
+  _globals['_CHECKRESPONSE_QUOTALEVEL']._serialized_end=1273
+  _globals['_CHECKRESPONSE_QUOTASENTRY']._serialized_start=1275
+  _globals['_CHECKRESPONSE_QUOTASENTRY']._serialized_end=1363
+  _globals['_REFERENCEDATTRIBUTES']._serialized_start=1366
+  _globals['_REFERENCEDATTRIBUTES']._serialized_end=1690
+  _globals['_REFERENCEDATTRIBUTES_ATTRIBUTEMATCH']._serialized_start=1486
+  _globals['_REFERENCEDATTRIBUTES_ATTRIBUTEMATCH']._serialized_end=1615
+  _globals['_REFERENCEDATTRIBUTES_CONDITION']._serialized_start=1617
+  _globals['_REFERENCEDATTRIBUTES_CONDITION']._serialized_end=1690
+  _globals['_HEADEROPERATION']._serialized_start=1693
+  _globals['_HEADEROPERATION']._serialized_end=1851
+  _globals['_HEADEROPERATION_OPERATION']._serialized_start=1803
+  _globals['_HEADEROPERATION_OPERATION']._serialized_end=1851
+  _globals['_ROUTEDIRECTIVE']._serialized_start=1854
+  _globals['_ROUTEDIRECTIVE']._serialized_end=2067
+  _globals['_REPORTREQUEST']._serialized_start=2070
+  _globals['_REPORTREQUEST']._serialized_end=2394
+  _globals['_REPORTREQUEST_REPEATEDATTRIBUTESSEMANTICS']._serialized_start=2319
+  _globals['_REPORTREQUEST_REPEATEDATTRIBUTESSEMANTICS']._serialized_end=2394
+  _globals['_REPORTRESPONSE']._serialized_start=2396
+  _globals['_REPORTRESPONSE']._serialized_end=2412
+  _globals['_MIXER']._serialized_start=2415
+  _globals['_MIXER']._serialized_end=2565
 # @@protoc_insertion_point(module_scope)

@@ -72,10 +72,13 @@ class CheckRequest(_message.Message):
     GLOBAL_WORD_COUNT_FIELD_NUMBER: _builtins.int
     DEDUPLICATION_ID_FIELD_NUMBER: _builtins.int
     QUOTAS_FIELD_NUMBER: _builtins.int
+    QUOTAS_ONLY_FIELD_NUMBER: _builtins.int
     global_word_count: _builtins.int
     """How many words of the global list the client knows; answers use no others."""
     deduplication_id: _builtins.str
     """The same for each retry of one call, so that quota is charged once."""
+    quotas_only: _builtins.bool
+    """Beyond Istio's API: ask for the quotas alone; the precondition is OK and depends on nothing."""
     @_builtins.property
     def attributes(self) -> _attributes_pb2.CompressedAttributes: ...
     @_builtins.property
@@ -89,10 +92,11 @@ class CheckRequest(_message.Message):
         global_word_count: _builtins.int = ...,
         deduplication_id: _builtins.str = ...,
         quotas: _abc.Mapping[_builtins.str, Global___CheckRequest.QuotaParams] | None = ...,
+        quotas_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "deduplication_id", b"deduplication_id", "global_word_count", b"global_word_count", "quotas", b"quotas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "deduplication_id", b"deduplication_id", "global_word_count", b"global_word_count", "quotas", b"quotas", "quotas_only", b"quotas_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -147,6 +151,7 @@ class CheckResponse(_message.Message):
         GRANTED_AMOUNT_FIELD_NUMBER: _builtins.int
         REFERENCED_ATTRIBUTES_FIELD_NUMBER: _builtins.int
         STATUS_FIELD_NUMBER: _builtins.int
+        LEVEL_FIELD_NUMBER: _builtins.int
         granted_amount: _builtins.int
         @_builtins.property
         def valid_duration(self) -> _duration_pb2.Duration: ...
@@ -156,6 +161,10 @@ class CheckResponse(_message.Message):
         def status(self) -> _status_pb2.Status:
             """Not OK: the quota could not be asked for; the amount then means nothing."""
 
+        @_builtins.property
+        def level(self) -> Global___CheckResponse.QuotaLevel:
+            """Beyond Istio's API: where the counter stands after this."""
+
         def __init__(
             self,
             *,
@@ -163,10 +172,45 @@ class CheckResponse(_message.Message):
             granted_amount: _builtins.int = ...,
             referenced_attributes: Global___ReferencedAttributes | None = ...,
             status: _status_pb2.Status | None = ...,
+            level: Global___CheckResponse.QuotaLevel | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["referenced_attributes", b"referenced_attributes", "status", b"status", "valid_duration", b"valid_duration"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "referenced_attributes", b"referenced_attributes", "status", b"status", "valid_duration", b"valid_duration"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["granted_amount", b"granted_amount", "referenced_attributes", b"referenced_attributes", "status", b"status", "valid_duration", b"valid_duration"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["granted_amount", b"granted_amount", "level", b"level", "referenced_attributes", b"referenced_attributes", "status", b"status", "valid_duration", b"valid_duration"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class QuotaLevel(_message.Message):
+        """What RateLimit headers tell; see the handler for how exact it is."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        LIMIT_FIELD_NUMBER: _builtins.int
+        REMAINING_FIELD_NUMBER: _builtins.int
+        RESET_FIELD_NUMBER: _builtins.int
+        WINDOW_FIELD_NUMBER: _builtins.int
+        limit: _builtins.int
+        remaining: _builtins.int
+        @_builtins.property
+        def reset(self) -> _duration_pb2.Duration:
+            """Until the next unit comes back."""
+
+        @_builtins.property
+        def window(self) -> _duration_pb2.Duration:
+            """The time in which limit units are to be had; 0 when they do not come back by themselves."""
+
+        def __init__(
+            self,
+            *,
+            limit: _builtins.int = ...,
+            remaining: _builtins.int = ...,
+            reset: _duration_pb2.Duration | None = ...,
+            window: _duration_pb2.Duration | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["reset", b"reset", "window", b"window"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "remaining", b"remaining", "reset", b"reset", "window", b"window"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,9 +427,12 @@ class ReportRequest(_message.Message):
     DEFAULT_WORDS_FIELD_NUMBER: _builtins.int
     GLOBAL_WORD_COUNT_FIELD_NUMBER: _builtins.int
     REPEATED_ATTRIBUTES_SEMANTICS_FIELD_NUMBER: _builtins.int
+    DEDUPLICATION_ID_FIELD_NUMBER: _builtins.int
     global_word_count: _builtins.int
     """How many words of the global list the client knows."""
     repeated_attributes_semantics: Global___ReportRequest.RepeatedAttributesSemantics.ValueType
+    deduplication_id: _builtins.str
+    """Beyond Istio's API: the same for each attempt to deliver one batch, so that its records count once."""
     @_builtins.property
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[_attributes_pb2.CompressedAttributes]:
         """One element a record."""
@@ -401,10 +448,11 @@ class ReportRequest(_message.Message):
         default_words: _abc.Iterable[_builtins.str] | None = ...,
         global_word_count: _builtins.int = ...,
         repeated_attributes_semantics: Global___ReportRequest.RepeatedAttributesSemantics.ValueType = ...,
+        deduplication_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "default_words", b"default_words", "global_word_count", b"global_word_count", "repeated_attributes_semantics", b"repeated_attributes_semantics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "deduplication_id", b"deduplication_id", "default_words", b"default_words", "global_word_count", b"global_word_count", "repeated_attributes_semantics", b"repeated_attributes_semantics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
