@@ -14,6 +14,7 @@
     │   ├── UnknownQuotaError       the params define no limit of that name
     │   ├── BackendUnavailableError transient: the same call may succeed later
     │   └── BackendRejectedError    permanent: the same input fails again
+    ├── MixerCallError              a proxy's call to Mixer gave no answer (code)
     └── WireError                   a malformed request, e.g. an unknown dictionary index
 
 A denial, an exhausted quota and a wrong resource are *results* (``CheckResult``, ``QuotaResult``,
@@ -97,3 +98,11 @@ class BackendRejectedError(AdapterError):
 
 class WireError(MixerError):
     """A request that breaks the encoding's rules; the message names what and where."""
+
+
+class MixerCallError(MixerError):
+    """A call to Mixer that gave no answer; ``code`` says how it failed, in the numbers of ``google.rpc.Code``."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,58 @@
+"""The two calls that the proxy side makes to a Mixer, whether that is far away or in the same process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mixer.api.answer import CheckAnswer
+from mixer.attributes import AttributeBag
+from mixer.errors import MixerCallError as MixerCallError
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaDemand:
+    """How much of a quota is wanted; negative gives back. ``best_effort``: less is welcome too."""
+
+    amount: int
+    best_effort: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CheckCall:
+    """What one Check asks.
+
+    Attributes:
+        bag: The attributes of the request, as they are at check time.
+        quotas: What to take if the request may pass, by quota name.
+        deduplication_id: The same for each attempt of one call.
+        quotas_only: Only the quotas are asked for; no check rule has a say.
+        timeout_s: The answer is worth nothing after so many seconds; None leaves it to the callee.
+    """
+
+    bag: AttributeBag
+    quotas: Mapping[str, QuotaDemand] = field(default_factory=dict)
+    deduplication_id: str = ""
+    quotas_only: bool = False
+    timeout_s: float | None = None
+
+
+class Mixer(Protocol):
+    """A Mixer, as the proxy side sees it."""
+
+    async def check(self, call: CheckCall) -> CheckAnswer:
+        """Decide on a request.
+
+        Raises:
+            MixerCallError: There is no decision; the caller's fail policy applies.
+        """
+        ...
+
+    async def report(self, records: Sequence[AttributeBag]) -> None:
+        """Take records of requests that are over, in the order of their ends.
+
+        Raises:
+            MixerCallError: Some were not taken, or it is not known whether they were.
+        """
+        ...
