@@ -4,7 +4,7 @@ Counters vanish with the handler, and replicas of Mixer do not share them: made 
 demonstrations. Source: spec adapters 4.6.
 
 * `params`: what an operator writes, and which limit a set of dimensions gets;
-* `window`: units that come back after a while;
+* `mixer.adapters.windows`: units that come back after a while;
 * `dedup`: the memory of recent answers;
 * `handler`: puts them together.
 """

@@ -8,7 +8,7 @@ from typing import Final
 from mixer.adapters.base import Clock, Handler, QuotaArgs, QuotaResult
 from mixer.adapters.memquota.dedup import DedupMemory, Outcome
 from mixer.adapters.memquota.params import Limit, MemQuotaParams, Quota
-from mixer.adapters.memquota.window import TICK_NS, WindowTable
+from mixer.adapters.windows import TICK_NS, WindowTable
 from mixer.api.answer import QuotaLevel
 from mixer.attributes import AttributeValue, Duration
 from mixer.errors import UnknownQuotaError

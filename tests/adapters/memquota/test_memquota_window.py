@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixer.adapters.memquota.window import RollingWindow, WindowTable, window_ticks
+from mixer.adapters.windows import RollingWindow, WindowTable, window_ticks
 from mixer.attributes import Duration
 
 
