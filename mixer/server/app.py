@@ -13,7 +13,7 @@ from mixer.rules.build import SnapshotBuilder
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.server.clock import SystemClock
-from mixer.server.methods import Health, Transport, mixer_methods
+from mixer.server.methods import Health, Transport, mixer_methods, with_health_and_reflection
 from mixer.server.options import ServerOptions
 from mixer.server.pages import Pages, State, console_app, monitoring_app, scrape_app
 from mixer.server.service import MixerService
@@ -64,7 +64,7 @@ class MixerServer:
         self._health = Health()
         self._transport = new_transport(
             options.transport,
-            mixer_methods(MixerService(self.controller, self.metrics), self._health),
+            with_health_and_reflection(mixer_methods(MixerService(self.controller, self.metrics)), self._health),
             max_message_bytes=options.max_message_bytes,
             max_concurrent_streams=options.max_concurrent_streams,
         )

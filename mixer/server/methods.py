@@ -1,40 +1,22 @@
-"""What the gRPC port offers, free of any transport: paths, and for each what takes bytes and gives bytes.
-
-Mixer's service, health and reflection are here; a transport mounts `Methods` and knows none of them by name.
-"""
+"""What the gRPC port offers: Mixer's service, health and reflection, and whatever else is mounted beside them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from typing import Final, Protocol
 
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from mixer.adapters.base import Code
 from mixer.api import messages
+from mixer.api.codes import Code
+from mixer.api.rpc import NO_HEAD, CallHead, Methods, ServiceError, Stream
 from mixer.server.service import MixerService
-from mixer.server.status import ServiceError
-
-Unary: TypeAlias = Callable[[bytes], Awaitable[bytes]]
-"""One serialized request to one serialized answer; raises `ServiceError`."""
-
-Stream: TypeAlias = Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes, None]]
-"""Serialized requests as they come to serialized answers as they arise; raises `ServiceError`."""
 
 HEALTH: Final = "grpc.health.v1.Health"
 REFLECTION: Final = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
 """The two are the same on the wire; newer clients ask the second first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Methods:
-    """Methods by path, such as ``/istio.mixer.v1.Mixer/Check``."""
-
-    unary: Mapping[str, Unary] = field(default_factory=dict)
-    streams: Mapping[str, Stream] = field(default_factory=dict)
 
 
 class Transport(Protocol):
@@ -58,10 +40,10 @@ class Transport(Protocol):
 
 
 class Health:
-    """What health answers, for the server as a whole and for Mixer's service. Source: grpc/health/v1/health.proto."""
+    """What health answers, for the server as a whole and for each service. Source: grpc/health/v1/health.proto."""
 
-    def __init__(self) -> None:
-        self._status = dict.fromkeys(("", messages.SERVICE_NAME), health_pb2.HealthCheckResponse.NOT_SERVING)
+    def __init__(self, services: Iterable[str] = (messages.SERVICE_NAME,)) -> None:
+        self._status = dict.fromkeys(("", *services), health_pb2.HealthCheckResponse.NOT_SERVING)
         self._changed = asyncio.Event()
 
     def set_serving(self, serving: bool) -> None:
@@ -71,7 +53,7 @@ class Health:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def check(self, data: bytes) -> bytes:
+    async def check(self, data: bytes, head: CallHead = NO_HEAD) -> bytes:
         """``Check``: the present state."""
         status = self._status.get(_parsed(health_pb2.HealthCheckRequest, data).service)
         if status is None:
@@ -79,7 +61,7 @@ class Health:
         answer: bytes = health_pb2.HealthCheckResponse(status=status).SerializeToString()
         return answer
 
-    async def watch(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def watch(self, requests: AsyncIterator[bytes], head: CallHead = NO_HEAD) -> AsyncGenerator[bytes, None]:
         """``Watch``: the present state, then every change of it."""
         service = _parsed(health_pb2.HealthCheckRequest, await anext(requests, b"")).service
         last = None
@@ -92,15 +74,17 @@ class Health:
             await changed.wait()
 
 
-def mixer_methods(service: MixerService, health: Health) -> Methods:
-    """All that a Mixer offers."""
-    reflect = _reflection((messages.SERVICE_NAME, HEALTH, REFLECTION[0]))
-    return Methods(
-        {
-            f"/{messages.SERVICE_NAME}/Check": service.check,
-            f"/{messages.SERVICE_NAME}/Report": service.report,
-            f"/{HEALTH}/Check": health.check,
-        },
+def mixer_methods(service: MixerService) -> Methods:
+    """Mixer's own service."""
+    name = messages.SERVICE_NAME
+    return Methods({f"/{name}/Check": service.check, f"/{name}/Report": service.report})
+
+
+def with_health_and_reflection(methods: Methods, health: Health) -> Methods:
+    """The methods, and the two services that tell about them."""
+    reflect = _reflection((*methods.services, HEALTH, REFLECTION[0]))
+    return methods | Methods(
+        {f"/{HEALTH}/Check": health.check},
         {f"/{HEALTH}/Watch": health.watch, **{f"/{name}/ServerReflectionInfo": reflect for name in REFLECTION}},
     )
 
@@ -108,7 +92,7 @@ def mixer_methods(service: MixerService, health: Health) -> Methods:
 def _reflection(names: tuple[str, ...]) -> Stream:
     servicer = reflection.aio.ReflectionServicer(names)
 
-    async def reflect(requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def reflect(requests: AsyncIterator[bytes], head: CallHead) -> AsyncGenerator[bytes, None]:
         parsed = (_parsed(reflection_pb2.ServerReflectionRequest, data) async for data in requests)
         async for answer in servicer.ServerReflectionInfo(parsed, None):
             yield answer.SerializeToString()

@@ -13,12 +13,13 @@ import structlog
 from mixer.api import messages
 from mixer.api.codes import Code
 from mixer.api.decode import decode_check_bytes, decode_report_bytes
+from mixer.api.rpc import NO_HEAD, CallHead, ServiceError
 from mixer.api.wire_answer import encode_answer
 from mixer.errors import MixerError, WireError
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.runtime.results import ReportError, multi_error
-from mixer.server.status import ServiceError, service_error
+from mixer.server.status import service_error
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.service")
 
@@ -33,7 +34,7 @@ class MixerService:
         self._metrics = metrics
         self._seconds = {m: metrics.rpc_seconds.labels(f"{messages.SERVICE_NAME}/{m}") for m in ("Check", "Report")}
 
-    async def check(self, data: bytes) -> bytes:
+    async def check(self, data: bytes, head: CallHead = NO_HEAD) -> bytes:
         """Answer a serialized ``CheckRequest`` with a serialized ``CheckResponse``.
 
         Raises:
@@ -41,7 +42,7 @@ class MixerService:
         """
         return await self._served("Check", self._check, data)
 
-    async def report(self, data: bytes) -> bytes:
+    async def report(self, data: bytes, head: CallHead = NO_HEAD) -> bytes:
         """Take a serialized ``ReportRequest``; the response is empty.
 
         Raises:

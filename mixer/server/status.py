@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
-from urllib.parse import quote
 
-from mixer.adapters.base import Code
 from mixer.adapters.loading import AdapterLoadError
+from mixer.api.codes import Code
+from mixer.api.rpc import ServiceError
 from mixer.errors import (
     AdapterError,
     BackendUnavailableError,
@@ -40,30 +39,6 @@ CODES: Mapping[type[MixerError], Code] = MappingProxyType(
         StoreUnavailableError: Code.UNAVAILABLE,
     }
 )
-
-
-_PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
-
-MESSAGE_BYTES: Final = 6_000
-"""Of an error's message on the wire: gRPC clients drop a call whose headers are beyond 8 KiB, message and all."""
-
-
-class ServiceError(Exception):
-    """An answer that is not one: what the transport tells its caller instead."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.code, self.message = code, _shortened(message)
-
-
-def _shortened(message: str) -> str:
-    """The beginning of a message that is too long once it is percent-encoded, as it travels."""
-    whole = len(message)
-    if whole <= MESSAGE_BYTES // 12:  # four bytes a character, three letters a byte
-        return message
-    while (size := len(quote(message.encode("utf-8", "replace"), safe=_PRINTABLE))) > MESSAGE_BYTES:
-        message = message[: len(message) * MESSAGE_BYTES // size - 1]
-    return message if len(message) == whole else f"{message} ... ({whole - len(message)} more characters)"
 
 
 def code_of(kind: type[MixerError]) -> Code | None:

@@ -10,10 +10,10 @@ from typing import Any, Final
 import grpc
 from grpc import aio
 
+from mixer.api.rpc import Methods, ServiceError, Stream, Unary
 from mixer.server.http2 import Http2Transport
 from mixer.server.http2.calls import Limits
-from mixer.server.methods import Methods, Stream, Transport, Unary
-from mixer.server.status import ServiceError
+from mixer.server.methods import Transport
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -98,10 +98,26 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg, misc, unused-i
         return self._handlers.get(call.method)
 
 
+class _Head:
+    """The metadata of a call, read only when someone asks."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def header(self, name: str, /) -> str:
+        found = ""
+        for key, value in self._context.invocation_metadata() or ():
+            if key == name:
+                found = value
+        return found if isinstance(found, str) else found.decode("latin-1")
+
+
 def _unary(serve: Unary) -> Callable[[bytes, Any], Awaitable[bytes]]:
     async def call(data: bytes, context: Any) -> bytes:
         try:
-            return await serve(data)
+            return await serve(data, _Head(context))
         except ServiceError as exc:
             await context.abort(_CODES.get(exc.code, grpc.StatusCode.UNKNOWN), exc.message)
             raise AssertionError("abort returns never") from exc
@@ -112,7 +128,7 @@ def _unary(serve: Unary) -> Callable[[bytes, Any], Awaitable[bytes]]:
 def _stream(serve: Stream) -> Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]:
     async def call(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         try:
-            async with aclosing(serve(requests)) as answers:
+            async with aclosing(serve(requests, _Head(context))) as answers:
                 async for answer in answers:
                     yield answer
         except ServiceError as exc:

@@ -24,9 +24,9 @@ import uvloop
 from grpc import aio
 
 from mixer.api.encode import encode_check, encode_report
+from mixer.api.rpc import NO_HEAD, CallHead, Methods
 from mixer.attributes import Duration, Timestamp
 from mixer.server.http2 import Http2Transport
-from mixer.server.methods import Methods
 
 SERVICE = "istio.mixer.v1.Mixer"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -74,7 +74,7 @@ ROWS = {
 }
 
 
-async def empty(data: bytes) -> bytes:
+async def empty(data: bytes, head: CallHead = NO_HEAD) -> bytes:
     """The handler."""
     return b""
 

@@ -14,14 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer.adapters.base import Code
+from mixer.api.rpc import CallHead, Methods, ServiceError
 from mixer.server.http2 import Http2Transport, frames
 from mixer.server.http2.calls import Limits
 from mixer.server.http2.connection import MAX_RESETS
 from mixer.server.http2.frames import ErrorCode, FrameReader, frame
 from mixer.server.http2.heads import HeadDecoder, literal, trailers
 from mixer.server.http2.messages import MessageReader, framed
-from mixer.server.methods import Methods
-from mixer.server.status import ServiceError
 
 END = frames.END_HEADERS | frames.END_STREAM
 POST = {":method": "POST", ":scheme": "http", ":authority": "x", "te": "trailers", "content-type": "application/grpc"}
@@ -34,19 +33,19 @@ class Api:
         self.cancelled = 0
         self.go_on = asyncio.Event()
 
-    async def echo(self, data: bytes) -> bytes:
+    async def echo(self, data: bytes, head: CallHead) -> bytes:
         return data
 
-    async def deny(self, data: bytes) -> bytes:
+    async def deny(self, data: bytes, head: CallHead) -> bytes:
         raise ServiceError(Code.PERMISSION_DENIED, "no, 100% no – never\n")
 
-    async def crash(self, data: bytes) -> bytes:
+    async def crash(self, data: bytes, head: CallHead) -> bytes:
         raise ZeroDivisionError
 
-    async def leak(self, data: bytes) -> bytes:
+    async def leak(self, data: bytes, head: CallHead) -> bytes:
         raise asyncio.CancelledError
 
-    async def wait(self, data: bytes) -> bytes:
+    async def wait(self, data: bytes, head: CallHead) -> bytes:
         try:
             await self.go_on.wait()
         except asyncio.CancelledError:
@@ -54,7 +53,7 @@ class Api:
             raise
         return b"at last"
 
-    async def echo_all(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def echo_all(self, requests: AsyncIterator[bytes], head: CallHead) -> AsyncGenerator[bytes, None]:
         async for request in requests:
             yield request
 

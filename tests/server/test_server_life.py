@@ -19,11 +19,12 @@ from mixer import __version__
 from mixer.adapters.loading import load_adapters
 from mixer.api import messages
 from mixer.api.encode import encode_check
+from mixer.api.rpc import ServiceError
 from mixer.errors import StoreUnavailableError
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.server.app import MixerServer, ServerOptions
 from mixer.server.service import MixerService
-from mixer.server.status import ServiceError, code_of
+from mixer.server.status import code_of
 from mixer.store.file import FileStore
 
 DENY = """

@@ -14,14 +14,13 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from mixer.adapters.base import Code
+from mixer.api.codes import Code
+from mixer.api.rpc import Methods, ServiceError, Stream, Unary
 from mixer.server.http2 import frames, heads
 from mixer.server.http2.flow import Outgoing, Sender
 from mixer.server.http2.frames import ErrorCode
 from mixer.server.http2.heads import Head
 from mixer.server.http2.messages import MessageReader, framed
-from mixer.server.methods import Methods, Stream, Unary
-from mixer.server.status import ServiceError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.http2")
 
@@ -47,9 +46,10 @@ class Limits:
 class Call:
     """A call in progress: ``task`` serves it once its request is there; ``inbox`` is a stream's requests."""
 
-    __slots__ = ("begun", "credit", "held", "inbox", "message", "out", "peer_done", "reader", "serve", "task")
+    __slots__ = ("begun", "credit", "head", "held", "inbox", "message", "out", "peer_done", "reader", "serve", "task")
 
-    def __init__(self, out: Outgoing, reader: MessageReader, serve: Unary | None, credit: int) -> None:
+    def __init__(self, head: Head, out: Outgoing, reader: MessageReader, serve: Unary | None, credit: int) -> None:
+        self.head: Final = head
         self.out: Final = out
         self.reader: Final = reader
         self.serve: Final = serve
@@ -97,7 +97,7 @@ class Calls:
         """A call whose headers are there."""
         out = Outgoing(stream, self.sender.initial_window)
         serve = self._methods.unary.get(head.path)
-        call = Call(out, MessageReader(self._limits.message_bytes, head.encoding), serve, self._window)
+        call = Call(head, out, MessageReader(self._limits.message_bytes, head.encoding), serve, self._window)
         self._calls[stream] = call
         if serve is None:
             conversation = self._methods.streams.get(head.path)
@@ -156,7 +156,7 @@ class Calls:
     async def _answer(self, call: Call, message: bytes) -> None:
         assert call.serve is not None
         try:
-            answer = await call.serve(message)
+            answer = await call.serve(message, call.head)
         except ServiceError as exc:
             self._fail(call, exc.code, exc.message)
         except asyncio.CancelledError:
@@ -171,7 +171,7 @@ class Calls:
 
     async def _converse(self, call: Call, serve: Stream) -> None:
         try:
-            async with aclosing(serve(self._requests(call))) as answers:
+            async with aclosing(serve(self._requests(call), call.head)) as answers:
                 async for answer in answers:
                     await self.sender.room(call.out)
                     head = b"" if call.begun else _response(call.out.stream)

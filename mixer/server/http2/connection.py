@@ -7,10 +7,10 @@ from typing import Final, cast
 
 import structlog
 
+from mixer.api.rpc import Methods
 from mixer.server.http2 import frames, heads
 from mixer.server.http2.calls import Calls, Limits
 from mixer.server.http2.frames import ErrorCode, PeerError
-from mixer.server.methods import Methods
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.http2")
 

@@ -6,7 +6,8 @@ the table that both sides keep. Such a block means the same for as long as the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
 
@@ -29,11 +30,17 @@ class Head:
         path: ``/service/method``.
         encoding: How messages are compressed that say they are.
         fault: The HTTP status of the answer when this is no gRPC call, else 0.
+        fields: All of them, names in lower case, the last of several of one name.
     """
 
     path: str
     encoding: str = "identity"
     fault: int = 0
+    fields: Mapping[bytes, bytes] = field(default_factory=dict, compare=False)
+
+    def header(self, name: str, /) -> str:
+        """A field by its name; empty when there is none."""
+        return self.fields.get(name.encode("latin-1", "replace"), b"").decode("latin-1")
 
 
 class HeadDecoder:
@@ -73,7 +80,7 @@ def _head(fields: dict[bytes, bytes]) -> Head:
         return Head(path, fault=405)
     if not fields.get(b"content-type", b"").startswith(b"application/grpc"):
         return Head(path, fault=415)
-    return Head(path, fields.get(b"grpc-encoding", b"identity").decode("latin-1"))
+    return Head(path, fields.get(b"grpc-encoding", b"identity").decode("latin-1"), fields=fields)
 
 
 def _integer(value: int, prefix_bits: int) -> bytes:

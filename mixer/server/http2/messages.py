@@ -6,8 +6,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Final
 
-from mixer.adapters.base import Code
-from mixer.server.status import ServiceError
+from mixer.api.codes import Code
+from mixer.api.rpc import ServiceError
 
 PREFIX_BYTES: Final = 5
 _WBITS: Final[Mapping[str, int]] = {"gzip": 31, "deflate": 15}

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
+from mixer.api.rpc import Methods
 from mixer.server.http2.calls import Limits
 from mixer.server.http2.connection import Connection
-from mixer.server.methods import Methods
 
 BACKLOG = 1024
 

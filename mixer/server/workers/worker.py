@@ -17,7 +17,7 @@ from mixer.rules.snapshot import Snapshot
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.server.clock import SystemClock
-from mixer.server.methods import Health, mixer_methods
+from mixer.server.methods import Health, mixer_methods, with_health_and_reflection
 from mixer.server.options import ServerOptions
 from mixer.server.service import MixerService
 from mixer.server.transport import new_transport
@@ -88,7 +88,7 @@ class Worker:
         health = Health()
         transport = new_transport(
             options.transport,
-            mixer_methods(MixerService(self._controller, self._metrics), health),
+            with_health_and_reflection(mixer_methods(MixerService(self._controller, self._metrics)), health),
             max_message_bytes=options.max_message_bytes,
             max_concurrent_streams=options.max_concurrent_streams,
             reuse_port=True,
