@@ -73,6 +73,10 @@ class RuntimeMetrics:
         self.unknown_words = counter("mixer_api_unknown_words", "Uses of global words that only the caller knows.")
         self.malformed_records = counter("mixer_api_malformed_records", "Attribute sets dropped as malformed.")
         self.records = counter("mixer_api_records", "Attribute sets reported.")
+        self.repeated_reports = counter(
+            "mixer_api_repeated_reports",
+            "Reports that had been taken before, sent again by a proxy that missed the answer.",
+        )
         self.rpcs = counter(
             "grpc_io_server_completed_rpcs", "RPCs answered.", ("grpc_server_method", "grpc_server_status")
         )

@@ -12,13 +12,15 @@ import structlog
 
 from mixer.api import messages
 from mixer.api.codes import Code
-from mixer.api.decode import decode_check_bytes, decode_report_bytes
+from mixer.api.decode import ReportBatch, decode_check_bytes, decode_report_bytes
 from mixer.api.rpc import NO_HEAD, CallHead, ServiceError
 from mixer.api.wire_answer import encode_answer
 from mixer.errors import MixerError, WireError
 from mixer.runtime.controller import Controller
+from mixer.runtime.dispatcher import Dispatcher
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.runtime.results import ReportError, multi_error
+from mixer.server.recent import RecentIds
 from mixer.server.status import service_error
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.service")
@@ -32,6 +34,7 @@ class MixerService:
     def __init__(self, controller: Controller, metrics: RuntimeMetrics) -> None:
         self._controller = controller
         self._metrics = metrics
+        self._reports = RecentIds()
         self._seconds = {m: metrics.rpc_seconds.labels(f"{messages.SERVICE_NAME}/{m}") for m in ("Check", "Report")}
 
     async def check(self, data: bytes, head: CallHead = NO_HEAD) -> bytes:
@@ -83,6 +86,18 @@ class MixerService:
     async def _report(self, data: bytes) -> bytes:
         dispatcher = self._controller.dispatcher
         batch = decode_report_bytes(data, dispatcher.binding.snapshot.wanted)
+        if batch.deduplication_id and not self._reports.add(batch.deduplication_id):
+            self._metrics.repeated_reports.inc()
+            return b""
+        try:
+            return await self._take(dispatcher, batch)
+        except (WireError, ReportError):
+            raise
+        except BaseException:
+            self._reports.discard(batch.deduplication_id)  # nobody knows what became of it: it may come again
+            raise
+
+    async def _take(self, dispatcher: Dispatcher, batch: ReportBatch) -> bytes:
         self._metrics.records.inc(len(batch))
         if batch.unknown_words:
             self._metrics.unknown_words.inc(batch.unknown_words)
