@@ -1,0 +1,256 @@
+"""What a check leaves in a request's dynamic metadata, so that its access log entry alone makes the report.
+
+Envoy hands the metadata of its ``ext_authz`` filters back in every access log entry, of allowed and denied requests
+alike. So the log entry brings along which verdict there was, which service's configuration applied, and those
+attributes of the check that nothing else in the entry tells; no table of checks in progress is kept anywhere.
+
+The record is a struct under the key ``mixer`` of the filter's namespace. Fields that have their default are left
+out, so most records are short::
+
+    {"mixer": {"id": "...", "service": "...", "forwarded": "...", "attrs": "{...}", "cache_hit": true,
+               "quota_cache_hit": true, "code": 7, "message": "...", "direct": 302, "failed": true, "checked": false,
+               "cut": true},
+     "remove_response_headers": ["server"]}
+
+``attrs`` is a JSON object of attributes: strings, whole numbers, floating point numbers, truth values and string maps
+are themselves; lists tag the rest: ``["b", base64]`` bytes, ``["t", nanoseconds]`` a time, ``["d", nanoseconds]`` a
+duration. From the HTTP form of external authorization the whole record comes as JSON text under
+`HTTP_FORM_KEY`, because metadata made of headers is text. Source: spec envoy 5.3.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.protobuf.struct_pb2 import Struct
+
+from mixer.attributes import AttributeValue, Duration, Timestamp
+
+HTTP_FILTER: Final = "envoy.filters.http.ext_authz"
+TCP_FILTER: Final = "envoy.filters.network.ext_authz"
+KEY: Final = "mixer"
+REMOVALS_KEY: Final = "remove_response_headers"
+"""Beside the record: names of response headers that a Lua filter drops. Source: spec envoy 5.2."""
+
+HTTP_FORM_KEY: Final = "x-mixer-md-mixer"
+"""Where the HTTP form's record is: the header that carried it, under which Envoy files it."""
+
+ATTRIBUTES_BYTES: Final = 4096
+"""Of the attributes' JSON text: the record travels twice, and every byte of it counts against Envoy's log buffer."""
+
+_NO_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRecord:
+    """What a report needs to know of the check.
+
+    Attributes:
+        id: Names the check; the same as Envoy's stream id where the filter was told to send that.
+        service: Key of the service's configuration, for `proxy.policy.PolicyClient`.
+        forwarded: The ``x-istio-attributes`` header that the request came with.
+        attributes: Derived at check time and not to be had from the log entry; they win over what the entry says.
+        check_cache_hit: As in `proxy.policy.Verdict`, and so ``quota_cache_hit``, ``code``, ``message``,
+            ``checked`` and ``failed``.
+        direct: HTTP status of an answer that was given in place of the service's, 0 for none.
+        cut: Some attributes were too large for the record.
+    """
+
+    id: str = ""
+    service: str = ""
+    forwarded: str = ""
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    check_cache_hit: bool = False
+    quota_cache_hit: bool = False
+    code: int = 0
+    message: str = ""
+    direct: int = 0
+    checked: bool = True
+    failed: bool = False
+    cut: bool = False
+
+
+def plain(record: CheckRecord) -> dict[str, Any]:
+    """The record as plain values, its attributes as text; `CheckRecord.cut` is set when some did not fit."""
+    values: dict[str, Any] = {"id": record.id} if record.id else {}
+    if record.service:
+        values["service"] = record.service
+    if record.forwarded:
+        values["forwarded"] = record.forwarded
+    cut = record.cut
+    if record.attributes:
+        text, fits = attributes_text(record.attributes)
+        cut = cut or not fits
+        values["attrs"] = text
+    if record.check_cache_hit:
+        values["cache_hit"] = True
+    if record.quota_cache_hit:
+        values["quota_cache_hit"] = True
+    if record.code:
+        values["code"] = record.code
+        values["message"] = record.message
+    if record.direct:
+        values["direct"] = record.direct
+    if not record.checked:
+        values["checked"] = False
+    if record.failed:
+        values["failed"] = True
+    if cut:
+        values["cut"] = True
+    return values
+
+
+def write_record(record: CheckRecord, into: Struct) -> bool:
+    """Put a record into the dynamic metadata of a filter; tells whether all its attributes did fit."""
+    values = plain(record)
+    fields = into.fields[KEY].struct_value.fields
+    for name, value in values.items():
+        if value is True or value is False:
+            fields[name].bool_value = value
+        elif isinstance(value, str):
+            fields[name].string_value = value
+        else:
+            fields[name].number_value = value
+    return "cut" not in values
+
+
+def write_removals(names: tuple[str, ...], into: Struct) -> None:
+    """Put names of response headers beside the record, for the Lua filter."""
+    listed = into.fields[REMOVALS_KEY].list_value.values
+    for name in names:
+        listed.add().string_value = name
+
+
+def http_form_text(record: CheckRecord) -> str:
+    """A record as text that a header can carry."""
+    return json.dumps(plain(record), separators=(",", ":"))
+
+
+def read_record(filter_metadata: Mapping[str, Struct]) -> CheckRecord | None:
+    """The record in the metadata of a log entry; None when no check of ours left one, or it makes no sense."""
+    for namespace in (HTTP_FILTER, TCP_FILTER):
+        if namespace not in filter_metadata:
+            continue
+        fields = filter_metadata[namespace].fields
+        if KEY in fields:
+            return _read({name: _plain_value(value) for name, value in fields[KEY].struct_value.fields.items()})
+        if HTTP_FORM_KEY in fields:
+            try:
+                values = json.loads(fields[HTTP_FORM_KEY].string_value)
+            except ValueError:
+                return None
+            return _read(values) if isinstance(values, dict) else None
+    return None
+
+
+def _plain_value(value: Any) -> Any:
+    kind = value.WhichOneof("kind")
+    return getattr(value, kind) if kind in ("string_value", "number_value", "bool_value") else None
+
+
+def _read(values: Mapping[str, Any]) -> CheckRecord:
+    def text(name: str) -> str:
+        value = values.get(name)
+        return value if isinstance(value, str) else ""
+
+    def number(name: str) -> int:
+        value = values.get(name)
+        return int(value) if isinstance(value, int | float) and abs(value) < 1 << 31 else 0
+
+    return CheckRecord(
+        text("id"),
+        text("service"),
+        text("forwarded"),
+        read_attributes(text("attrs")),
+        values.get("cache_hit") is True,
+        values.get("quota_cache_hit") is True,
+        number("code"),
+        text("message"),
+        number("direct"),
+        values.get("checked") is not False,
+        values.get("failed") is True,
+        values.get("cut") is True,
+    )
+
+
+# The attributes
+
+
+def attributes_text(values: Mapping[str, AttributeValue], limit: int = ATTRIBUTES_BYTES) -> tuple[str, bool]:
+    """Attributes as JSON of at most ``limit`` bytes, and whether all did fit; the largest are left out first."""
+    tagged = {name: _tagged(value) for name, value in values.items()}
+    text = _dumped(tagged)
+    if len(text) * 4 <= limit or len(text.encode()) <= limit:  # four bytes a character at most
+        return text, True
+    sizes: list[tuple[int, str, str]] = []
+    for name, value in tagged.items():
+        if isinstance(value, dict):
+            sizes += ((len(_dumped([key, item]).encode()) + 1, name, key) for key, item in value.items())
+            sizes.append((len(name.encode()) + 6, name, ""))
+        else:
+            sizes.append((len(_dumped([name, value]).encode()) + 1, name, ""))
+    kept: dict[str, Any] = {}
+    room = limit - 2
+    for size, name, key in sorted(sizes, key=lambda item: (bool(item[2]), item[0])):  # maps before their entries
+        if size > room or (key and name not in kept):
+            continue
+        room -= size
+        if key:
+            kept[name][key] = tagged[name][key]
+        else:
+            kept[name] = {} if isinstance(tagged[name], dict) else tagged[name]
+    return _dumped({name: value for name, value in kept.items() if value != {}}), False
+
+
+def read_attributes(text: str) -> Mapping[str, AttributeValue]:
+    """The attributes that a text holds; what is not as we write it is left out."""
+    if not text:
+        return _NO_ATTRIBUTES
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return _NO_ATTRIBUTES
+    if not isinstance(values, dict):
+        return _NO_ATTRIBUTES
+    found = {name: _untagged(value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _tagged(value: AttributeValue) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return value if isinstance(value, dict) else dict(value)
+    if isinstance(value, bytes):
+        return ["b", b64encode(value).decode()]
+    if isinstance(value, Timestamp):
+        return ["t", int(value)]
+    if isinstance(value, Duration):
+        return ["d", int(value)]
+    return value
+
+
+def _untagged(value: Any) -> AttributeValue | None:
+    match value:
+        case str() | bool() | int() | float():
+            return value
+        case dict() if all(isinstance(item, str) for item in value.values()):
+            return value
+        case ["b", str(encoded)]:
+            try:
+                return b64decode(encoded, validate=True)
+            except ValueError:
+                return None
+        case ["t", int(nanoseconds)]:
+            return Timestamp(nanoseconds)
+        case ["d", int(nanoseconds)]:
+            return Duration(nanoseconds)
+    return None
