@@ -286,6 +286,7 @@ OUTCOMES = st.sampled_from(
 STEPS = st.lists(st.integers(0, 12) | st.floats(0, 40), max_size=12)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(plan=st.lists(OUTCOMES, max_size=20), steps=STEPS, buffer=st.integers(1, 30), batch=st.integers(1, 12))
 def test_books_balance_whatever_happens(plan, steps, buffer, batch):
