@@ -24,21 +24,23 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from mixer.api.gen.mixer.adapter.model.v1beta1 import check_pb2 as mixer_dot_adapter_dot_model_dot_v1beta1_dot_check__pb2
+from mixer.api.gen.mixer.adapter.model.v1beta1 import extensions_pb2 as mixer_dot_adapter_dot_model_dot_v1beta1_dot_extensions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n:mixer/template/checknothing/template_handler_service.proto\x12\x0c\x63hecknothing\x1a\x19google/protobuf/any.proto\x1a\'mixer/adapter/model/v1beta1/check.proto\"\x88\x01\n\x19HandleCheckNothingRequest\x12+\n\x08instance\x18\x01 \x01(\x0b\x32\x19.checknothing.InstanceMsg\x12,\n\x0e\x61\x64\x61pter_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x64\x65\x64up_id\x18\x03 \x01(\t\"\x1e\n\x0bInstanceMsg\x12\x0f\n\x04name\x18\xaf\xca\xbc\" \x01(\t\"\x06\n\x04Type2\x8a\x01\n\x19HandleCheckNothingService\x12m\n\x12HandleCheckNothing\x12\'.checknothing.HandleCheckNothingRequest\x1a..istio.mixer.adapter.model.v1beta1.CheckResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n:mixer/template/checknothing/template_handler_service.proto\x12\x0c\x63hecknothing\x1a\x19google/protobuf/any.proto\x1a\'mixer/adapter/model/v1beta1/check.proto\x1a,mixer/adapter/model/v1beta1/extensions.proto\"\x88\x01\n\x19HandleCheckNothingRequest\x12+\n\x08instance\x18\x01 \x01(\x0b\x32\x19.checknothing.InstanceMsg\x12,\n\x0e\x61\x64\x61pter_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x64\x65\x64up_id\x18\x03 \x01(\t\"\x1e\n\x0bInstanceMsg\x12\x0f\n\x04name\x18\xaf\xca\xbc\" \x01(\t\"\x06\n\x04Type2\x8a\x01\n\x19HandleCheckNothingService\x12m\n\x12HandleCheckNothing\x12\'.checknothing.HandleCheckNothingRequest\x1a..istio.mixer.adapter.model.v1beta1.CheckResultB\x18\xf8\xd2\xe4\x93\x02\x00\x82\xdd\xe4\x93\x02\x0c\x63hecknothingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mixer.api.gen.mixer.template.checknothing.template_handler_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_HANDLECHECKNOTHINGREQUEST']._serialized_start=145
-  _globals['_HANDLECHECKNOTHINGREQUEST']._serialized_end=281
-  _globals['_INSTANCEMSG']._serialized_start=283
-  _globals['_INSTANCEMSG']._serialized_end=313
-  _globals['_TYPE']._serialized_start=315
-  _globals['_TYPE']._serialized_end=321
-  _globals['_HANDLECHECKNOTHINGSERVICE']._serialized_start=324
-  _globals['_HANDLECHECKNOTHINGSERVICE']._serialized_end=462
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\370\322\344\223\002\000\202\335\344\223\002\014checknothing'
+  _globals['_HANDLECHECKNOTHINGREQUEST']._serialized_start=191
+  _globals['_HANDLECHECKNOTHINGREQUEST']._serialized_end=327
+  _globals['_INSTANCEMSG']._serialized_start=329
+  _globals['_INSTANCEMSG']._serialized_end=359
+  _globals['_TYPE']._serialized_start=361
+  _globals['_TYPE']._serialized_end=367
+  _globals['_HANDLECHECKNOTHINGSERVICE']._serialized_start=370
+  _globals['_HANDLECHECKNOTHINGSERVICE']._serialized_end=508
 # @@protoc_insertion_point(module_scope)

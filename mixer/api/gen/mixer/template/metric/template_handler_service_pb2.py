@@ -23,18 +23,20 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from mixer.api.gen.mixer.adapter.model.v1beta1 import extensions_pb2 as mixer_dot_adapter_dot_model_dot_v1beta1_dot_extensions__pb2
 from mixer.api.gen.mixer.adapter.model.v1beta1 import report_pb2 as mixer_dot_adapter_dot_model_dot_v1beta1_dot_report__pb2
 from mixer.api.gen.policy.v1beta1 import type_pb2 as policy_dot_v1beta1_dot_type__pb2
 from mixer.api.gen.policy.v1beta1 import value_type_pb2 as policy_dot_v1beta1_dot_value__type__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4mixer/template/metric/template_handler_service.proto\x12\x06metric\x1a\x19google/protobuf/any.proto\x1a(mixer/adapter/model/v1beta1/report.proto\x1a\x19policy/v1beta1/type.proto\x1a\x1fpolicy/v1beta1/value_type.proto\"}\n\x13HandleMetricRequest\x12&\n\tinstances\x18\x01 \x03(\x0b\x32\x13.metric.InstanceMsg\x12,\n\x0e\x61\x64\x61pter_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x64\x65\x64up_id\x18\x03 \x01(\t\"\xb2\x03\n\x0bInstanceMsg\x12\x0f\n\x04name\x18\xaf\xca\xbc\" \x01(\t\x12*\n\x05value\x18\x01 \x01(\x0b\x32\x1b.istio.policy.v1beta1.Value\x12\x37\n\ndimensions\x18\x02 \x03(\x0b\x32#.metric.InstanceMsg.DimensionsEntry\x12\x1f\n\x17monitored_resource_type\x18\x03 \x01(\t\x12[\n\x1dmonitored_resource_dimensions\x18\x04 \x03(\x0b\x32\x34.metric.InstanceMsg.MonitoredResourceDimensionsEntry\x1aN\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.istio.policy.v1beta1.Value:\x02\x38\x01\x1a_\n MonitoredResourceDimensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.istio.policy.v1beta1.Value:\x02\x38\x01\"\xf7\x02\n\x04Type\x12.\n\x05value\x18\x01 \x01(\x0e\x32\x1f.istio.policy.v1beta1.ValueType\x12\x30\n\ndimensions\x18\x02 \x03(\x0b\x32\x1c.metric.Type.DimensionsEntry\x12T\n\x1dmonitored_resource_dimensions\x18\x04 \x03(\x0b\x32-.metric.Type.MonitoredResourceDimensionsEntry\x1aR\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0e\x32\x1f.istio.policy.v1beta1.ValueType:\x02\x38\x01\x1a\x63\n MonitoredResourceDimensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0e\x32\x1f.istio.policy.v1beta1.ValueType:\x02\x38\x01\x32s\n\x13HandleMetricService\x12\\\n\x0cHandleMetric\x12\x1b.metric.HandleMetricRequest\x1a/.istio.mixer.adapter.model.v1beta1.ReportResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4mixer/template/metric/template_handler_service.proto\x12\x06metric\x1a\x19google/protobuf/any.proto\x1a,mixer/adapter/model/v1beta1/extensions.proto\x1a(mixer/adapter/model/v1beta1/report.proto\x1a\x19policy/v1beta1/type.proto\x1a\x1fpolicy/v1beta1/value_type.proto\"}\n\x13HandleMetricRequest\x12&\n\tinstances\x18\x01 \x03(\x0b\x32\x13.metric.InstanceMsg\x12,\n\x0e\x61\x64\x61pter_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x64\x65\x64up_id\x18\x03 \x01(\t\"\xb2\x03\n\x0bInstanceMsg\x12\x0f\n\x04name\x18\xaf\xca\xbc\" \x01(\t\x12*\n\x05value\x18\x01 \x01(\x0b\x32\x1b.istio.policy.v1beta1.Value\x12\x37\n\ndimensions\x18\x02 \x03(\x0b\x32#.metric.InstanceMsg.DimensionsEntry\x12\x1f\n\x17monitored_resource_type\x18\x03 \x01(\t\x12[\n\x1dmonitored_resource_dimensions\x18\x04 \x03(\x0b\x32\x34.metric.InstanceMsg.MonitoredResourceDimensionsEntry\x1aN\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.istio.policy.v1beta1.Value:\x02\x38\x01\x1a_\n MonitoredResourceDimensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.istio.policy.v1beta1.Value:\x02\x38\x01\"\xf7\x02\n\x04Type\x12.\n\x05value\x18\x01 \x01(\x0e\x32\x1f.istio.policy.v1beta1.ValueType\x12\x30\n\ndimensions\x18\x02 \x03(\x0b\x32\x1c.metric.Type.DimensionsEntry\x12T\n\x1dmonitored_resource_dimensions\x18\x04 \x03(\x0b\x32-.metric.Type.MonitoredResourceDimensionsEntry\x1aR\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0e\x32\x1f.istio.policy.v1beta1.ValueType:\x02\x38\x01\x1a\x63\n MonitoredResourceDimensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0e\x32\x1f.istio.policy.v1beta1.ValueType:\x02\x38\x01\x32s\n\x13HandleMetricService\x12\\\n\x0cHandleMetric\x12\x1b.metric.HandleMetricRequest\x1a/.istio.mixer.adapter.model.v1beta1.ReportResultB\x12\xf8\xd2\xe4\x93\x02\x01\x82\xdd\xe4\x93\x02\x06metricb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mixer.api.gen.mixer.template.metric.template_handler_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\370\322\344\223\002\001\202\335\344\223\002\006metric'
   _globals['_INSTANCEMSG_DIMENSIONSENTRY']._loaded_options = None
   _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_INSTANCEMSG_MONITOREDRESOURCEDIMENSIONSENTRY']._loaded_options = None
@@ -43,20 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TYPE_DIMENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_TYPE_MONITOREDRESOURCEDIMENSIONSENTRY']._loaded_options = None
   _globals['_TYPE_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_HANDLEMETRICREQUEST']._serialized_start=193
-  _globals['_HANDLEMETRICREQUEST']._serialized_end=318
-  _globals['_INSTANCEMSG']._serialized_start=321
-  _globals['_INSTANCEMSG']._serialized_end=755
-  _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_start=580
-  _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_end=658
-  _globals['_INSTANCEMSG_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_start=660
-  _globals['_INSTANCEMSG_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_end=755
-  _globals['_TYPE']._serialized_start=758
-  _globals['_TYPE']._serialized_end=1133
-  _globals['_TYPE_DIMENSIONSENTRY']._serialized_start=950
-  _globals['_TYPE_DIMENSIONSENTRY']._serialized_end=1032
-  _globals['_TYPE_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_start=1034
-  _globals['_TYPE_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_end=1133
-  _globals['_HANDLEMETRICSERVICE']._serialized_start=1135
-  _globals['_HANDLEMETRICSERVICE']._serialized_end=1250
+  _globals['_HANDLEMETRICREQUEST']._serialized_start=239
+  _globals['_HANDLEMETRICREQUEST']._serialized_end=364
+  _globals['_INSTANCEMSG']._serialized_start=367
+  _globals['_INSTANCEMSG']._serialized_end=801
+  _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_start=626
+  _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_end=704
+  _globals['_INSTANCEMSG_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_start=706
+  _globals['_INSTANCEMSG_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_end=801
+  _globals['_TYPE']._serialized_start=804
+  _globals['_TYPE']._serialized_end=1179
+  _globals['_TYPE_DIMENSIONSENTRY']._serialized_start=996
+  _globals['_TYPE_DIMENSIONSENTRY']._serialized_end=1078
+  _globals['_TYPE_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_start=1080
+  _globals['_TYPE_MONITOREDRESOURCEDIMENSIONSENTRY']._serialized_end=1179
+  _globals['_HANDLEMETRICSERVICE']._serialized_start=1181
+  _globals['_HANDLEMETRICSERVICE']._serialized_end=1296
 # @@protoc_insertion_point(module_scope)

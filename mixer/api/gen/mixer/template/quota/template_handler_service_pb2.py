@@ -23,32 +23,34 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from mixer.api.gen.mixer.adapter.model.v1beta1 import extensions_pb2 as mixer_dot_adapter_dot_model_dot_v1beta1_dot_extensions__pb2
 from mixer.api.gen.mixer.adapter.model.v1beta1 import quota_pb2 as mixer_dot_adapter_dot_model_dot_v1beta1_dot_quota__pb2
 from mixer.api.gen.policy.v1beta1 import type_pb2 as policy_dot_v1beta1_dot_type__pb2
 from mixer.api.gen.policy.v1beta1 import value_type_pb2 as policy_dot_v1beta1_dot_value__type__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3mixer/template/quota/template_handler_service.proto\x12\x05quota\x1a\x19google/protobuf/any.proto\x1a\'mixer/adapter/model/v1beta1/quota.proto\x1a\x19policy/v1beta1/type.proto\x1a\x1fpolicy/v1beta1/value_type.proto\"\xc2\x01\n\x12HandleQuotaRequest\x12$\n\x08instance\x18\x01 \x01(\x0b\x32\x12.quota.InstanceMsg\x12,\n\x0e\x61\x64\x61pter_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x64\x65\x64up_id\x18\x03 \x01(\t\x12\x46\n\rquota_request\x18\x04 \x01(\x0b\x32/.istio.mixer.adapter.model.v1beta1.QuotaRequest\"\xa6\x01\n\x0bInstanceMsg\x12\x0f\n\x04name\x18\xaf\xca\xbc\" \x01(\t\x12\x36\n\ndimensions\x18\x01 \x03(\x0b\x32\".quota.InstanceMsg.DimensionsEntry\x1aN\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.istio.policy.v1beta1.Value:\x02\x38\x01\"\x8b\x01\n\x04Type\x12/\n\ndimensions\x18\x01 \x03(\x0b\x32\x1b.quota.Type.DimensionsEntry\x1aR\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0e\x32\x1f.istio.policy.v1beta1.ValueType:\x02\x38\x01\x32n\n\x12HandleQuotaService\x12X\n\x0bHandleQuota\x12\x19.quota.HandleQuotaRequest\x1a..istio.mixer.adapter.model.v1beta1.QuotaResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3mixer/template/quota/template_handler_service.proto\x12\x05quota\x1a\x19google/protobuf/any.proto\x1a,mixer/adapter/model/v1beta1/extensions.proto\x1a\'mixer/adapter/model/v1beta1/quota.proto\x1a\x19policy/v1beta1/type.proto\x1a\x1fpolicy/v1beta1/value_type.proto\"\xc2\x01\n\x12HandleQuotaRequest\x12$\n\x08instance\x18\x01 \x01(\x0b\x32\x12.quota.InstanceMsg\x12,\n\x0e\x61\x64\x61pter_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x64\x65\x64up_id\x18\x03 \x01(\t\x12\x46\n\rquota_request\x18\x04 \x01(\x0b\x32/.istio.mixer.adapter.model.v1beta1.QuotaRequest\"\xa6\x01\n\x0bInstanceMsg\x12\x0f\n\x04name\x18\xaf\xca\xbc\" \x01(\t\x12\x36\n\ndimensions\x18\x01 \x03(\x0b\x32\".quota.InstanceMsg.DimensionsEntry\x1aN\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.istio.policy.v1beta1.Value:\x02\x38\x01\"\x8b\x01\n\x04Type\x12/\n\ndimensions\x18\x01 \x03(\x0b\x32\x1b.quota.Type.DimensionsEntry\x1aR\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0e\x32\x1f.istio.policy.v1beta1.ValueType:\x02\x38\x01\x32n\n\x12HandleQuotaService\x12X\n\x0bHandleQuota\x12\x19.quota.HandleQuotaRequest\x1a..istio.mixer.adapter.model.v1beta1.QuotaResultB\x11\xf8\xd2\xe4\x93\x02\x02\x82\xdd\xe4\x93\x02\x05quotab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mixer.api.gen.mixer.template.quota.template_handler_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\370\322\344\223\002\002\202\335\344\223\002\005quota'
   _globals['_INSTANCEMSG_DIMENSIONSENTRY']._loaded_options = None
   _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_TYPE_DIMENSIONSENTRY']._loaded_options = None
   _globals['_TYPE_DIMENSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_HANDLEQUOTAREQUEST']._serialized_start=191
-  _globals['_HANDLEQUOTAREQUEST']._serialized_end=385
-  _globals['_INSTANCEMSG']._serialized_start=388
-  _globals['_INSTANCEMSG']._serialized_end=554
-  _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_start=476
-  _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_end=554
-  _globals['_TYPE']._serialized_start=557
-  _globals['_TYPE']._serialized_end=696
-  _globals['_TYPE_DIMENSIONSENTRY']._serialized_start=614
-  _globals['_TYPE_DIMENSIONSENTRY']._serialized_end=696
-  _globals['_HANDLEQUOTASERVICE']._serialized_start=698
-  _globals['_HANDLEQUOTASERVICE']._serialized_end=808
+  _globals['_HANDLEQUOTAREQUEST']._serialized_start=237
+  _globals['_HANDLEQUOTAREQUEST']._serialized_end=431
+  _globals['_INSTANCEMSG']._serialized_start=434
+  _globals['_INSTANCEMSG']._serialized_end=600
+  _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_start=522
+  _globals['_INSTANCEMSG_DIMENSIONSENTRY']._serialized_end=600
+  _globals['_TYPE']._serialized_start=603
+  _globals['_TYPE']._serialized_end=742
+  _globals['_TYPE_DIMENSIONSENTRY']._serialized_start=660
+  _globals['_TYPE_DIMENSIONSENTRY']._serialized_end=742
+  _globals['_HANDLEQUOTASERVICE']._serialized_start=744
+  _globals['_HANDLEQUOTASERVICE']._serialized_end=854
 # @@protoc_insertion_point(module_scope)

@@ -23,22 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from mixer.api.gen.mixer.adapter.model.v1beta1 import extensions_pb2 as mixer_dot_adapter_dot_model_dot_v1beta1_dot_extensions__pb2
 from mixer.api.gen.mixer.adapter.model.v1beta1 import report_pb2 as mixer_dot_adapter_dot_model_dot_v1beta1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n;mixer/template/reportnothing/template_handler_service.proto\x12\rreportnothing\x1a\x19google/protobuf/any.proto\x1a(mixer/adapter/model/v1beta1/report.proto\"\x8b\x01\n\x1aHandleReportNothingRequest\x12-\n\tinstances\x18\x01 \x03(\x0b\x32\x1a.reportnothing.InstanceMsg\x12,\n\x0e\x61\x64\x61pter_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x64\x65\x64up_id\x18\x03 \x01(\t\"\x1e\n\x0bInstanceMsg\x12\x0f\n\x04name\x18\xaf\xca\xbc\" \x01(\t\"\x06\n\x04Type2\x8f\x01\n\x1aHandleReportNothingService\x12q\n\x13HandleReportNothing\x12).reportnothing.HandleReportNothingRequest\x1a/.istio.mixer.adapter.model.v1beta1.ReportResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n;mixer/template/reportnothing/template_handler_service.proto\x12\rreportnothing\x1a\x19google/protobuf/any.proto\x1a,mixer/adapter/model/v1beta1/extensions.proto\x1a(mixer/adapter/model/v1beta1/report.proto\"\x8b\x01\n\x1aHandleReportNothingRequest\x12-\n\tinstances\x18\x01 \x03(\x0b\x32\x1a.reportnothing.InstanceMsg\x12,\n\x0e\x61\x64\x61pter_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x10\n\x08\x64\x65\x64up_id\x18\x03 \x01(\t\"\x1e\n\x0bInstanceMsg\x12\x0f\n\x04name\x18\xaf\xca\xbc\" \x01(\t\"\x06\n\x04Type2\x8f\x01\n\x1aHandleReportNothingService\x12q\n\x13HandleReportNothing\x12).reportnothing.HandleReportNothingRequest\x1a/.istio.mixer.adapter.model.v1beta1.ReportResultB\x19\xf8\xd2\xe4\x93\x02\x01\x82\xdd\xe4\x93\x02\rreportnothingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mixer.api.gen.mixer.template.reportnothing.template_handler_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_HANDLEREPORTNOTHINGREQUEST']._serialized_start=148
-  _globals['_HANDLEREPORTNOTHINGREQUEST']._serialized_end=287
-  _globals['_INSTANCEMSG']._serialized_start=289
-  _globals['_INSTANCEMSG']._serialized_end=319
-  _globals['_TYPE']._serialized_start=321
-  _globals['_TYPE']._serialized_end=327
-  _globals['_HANDLEREPORTNOTHINGSERVICE']._serialized_start=330
-  _globals['_HANDLEREPORTNOTHINGSERVICE']._serialized_end=473
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\370\322\344\223\002\001\202\335\344\223\002\rreportnothing'
+  _globals['_HANDLEREPORTNOTHINGREQUEST']._serialized_start=194
+  _globals['_HANDLEREPORTNOTHINGREQUEST']._serialized_end=333
+  _globals['_INSTANCEMSG']._serialized_start=335
+  _globals['_INSTANCEMSG']._serialized_end=365
+  _globals['_TYPE']._serialized_start=367
+  _globals['_TYPE']._serialized_end=373
+  _globals['_HANDLEREPORTNOTHINGSERVICE']._serialized_start=376
+  _globals['_HANDLEREPORTNOTHINGSERVICE']._serialized_end=519
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,1 @@
+"""For authors of adapters that run as a process of their own."""
