@@ -6,7 +6,7 @@ The sidecar client implements `PolicyClient`; hosts know nothing else of it, so 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from mixer.api.answer import NO_QUOTAS, QuotaAnswer, RouteDirective
@@ -39,7 +39,7 @@ class Verdict:
     check_cache_hit: bool = False
     quota_cache_hit: bool = False
     failed: bool = False
-    quotas: Mapping[str, QuotaAnswer] = NO_QUOTAS
+    quotas: Mapping[str, QuotaAnswer] = field(default_factory=lambda: NO_QUOTAS)
 
     @property
     def ok(self) -> bool:

@@ -21,6 +21,7 @@ from rich.table import Table
 from mixer import __version__
 from mixer.adapters.loading import AdapterLoadError, load_adapters
 from mixer.attributes import Duration
+from mixer.cli.envoy import invite_envoy
 from mixer.cli.logs import LEVELS, set_up_logging
 from mixer.cli.ports import ready_line
 from mixer.cli.validate import validate_command
@@ -237,7 +238,7 @@ def server(**flags: Any) -> None:
     )
     try:
         adapters = load_adapters()
-        mixer: MixerServer | Owner = MixerServer(store, adapters, options)
+        mixer: MixerServer | Owner = MixerServer(store, adapters, options, (invite_envoy,))
         if flags["workers"] > 1:
             mixer = Owner(store, adapters, options, workers=flags["workers"], command=_worker_command(flags))
         uvloop.run(_serve(mixer))
@@ -258,7 +259,7 @@ def worker_command(link: int, log_level: str, log_as_json: bool) -> None:
     """One of the processes of ``mixs server --workers N``, which starts it."""
     set_up_logging(log_level, as_json=log_as_json)
     try:
-        uvloop.run(run_worker(socket.socket(fileno=link), load_adapters()))
+        uvloop.run(run_worker(socket.socket(fileno=link), load_adapters(), (invite_envoy,)))
     except (MixerError, OSError) as exc:
         raise click.ClickException(f"cannot serve: {exc}") from exc
 

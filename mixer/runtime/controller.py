@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from time import perf_counter
 
 import structlog
@@ -31,7 +32,10 @@ WATCH_AGAIN_S = 1.0
 
 
 class Controller:
-    """Owns the dispatcher's binding: `start` publishes the first configuration, `aclose` ends everything."""
+    """Owns the dispatcher's binding: `start` publishes the first configuration, `aclose` ends everything.
+
+    ``followers`` are told the contents of the store that were published; they must not raise.
+    """
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class Controller:
         self._told: frozenset[str] = frozenset()
         self.ready = asyncio.Event()
         self.latest: Snapshot = self.snapshot
+        self.followers: list[Callable[[StoreContents], None]] = []
 
     @property
     def snapshot(self) -> Snapshot:
@@ -112,6 +117,8 @@ class Controller:
         task = asyncio.get_running_loop().create_task(self._retire(former), name="retire a configuration")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
+        for follow in self.followers:
+            follow(contents)
         self.ready.set()
         self._metrics.config_revision.set(snapshot.revision)
         self._metrics.config_reloads.inc()

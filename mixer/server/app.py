@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
@@ -13,6 +13,7 @@ from mixer.rules.build import SnapshotBuilder
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.server.clock import SystemClock
+from mixer.server.guests import Guests, House, Invitation
 from mixer.server.methods import Health, Transport, mixer_methods, with_health_and_reflection
 from mixer.server.options import ServerOptions
 from mixer.server.pages import Pages, State, console_app, monitoring_app, scrape_app
@@ -29,7 +30,13 @@ class MixerServer:
     ``ports`` names the bound ports by their flag (``port``, ``monitoring-port`` ...) once `start` returns.
     """
 
-    def __init__(self, store: Store, adapters: Mapping[str, AdapterInfo], options: ServerOptions) -> None:
+    def __init__(
+        self,
+        store: Store,
+        adapters: Mapping[str, AdapterInfo],
+        options: ServerOptions,
+        invitations: Sequence[Invitation] = (),
+    ) -> None:
         self._store = store
         self._options = options
         self.scrape = CollectorRegistry()
@@ -45,6 +52,7 @@ class MixerServer:
             handler_timeout_s=options.handler_timeout_s,
             strict=options.strict,
         )
+        self._guests = Guests(invitations, House(self.controller, self.metrics))
         self._state = State(self.controller, options.arguments)
         self._pages = Pages(options.host)
         self._waiting: asyncio.Task[None] | None = None
@@ -61,10 +69,11 @@ class MixerServer:
         """
         options = self._options
         # The transport is made here because grpc.aio binds to the running loop.
-        self._health = Health()
+        methods = mixer_methods(MixerService(self.controller, self.metrics)) | self._guests.methods
+        self._health = Health(methods.services)
         self._transport = new_transport(
             options.transport,
-            with_health_and_reflection(mixer_methods(MixerService(self.controller, self.metrics)), self._health),
+            with_health_and_reflection(methods, self._health),
             max_message_bytes=options.max_message_bytes,
             max_concurrent_streams=options.max_concurrent_streams,
         )
@@ -77,6 +86,8 @@ class MixerServer:
                 ("console-port", options.console_port, console_app(self._state)),
             ):
                 self.ports[name] = await self._pages.serve(page_port, app)
+            await self._guests.start()
+            self.ports |= await self._guests.listen(options.host, options.guest_ports)
             await self._transport.start()
             await self.controller.start(self._store)
         except BaseException:
@@ -100,5 +111,6 @@ class MixerServer:
             self._waiting.cancel()
         self._health.set_serving(False)
         await self._transport.stop(self._options.drain_s)
+        await self._guests.stop(self._options.drain_s)
         await self.controller.aclose()
         await self._pages.close()

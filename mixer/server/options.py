@@ -19,6 +19,7 @@ class ServerOptions:
         handler_timeout_s: How long a handler may take over one call.
         drain_s: How long requests in progress may take to finish after the order to stop.
         strict: Refuse a configuration that has problems; the former one goes on serving.
+        guest_ports: Further ports by the name of their flag, which `mixer.server.guests` serve.
     """
 
     host: str = "127.0.0.1"
@@ -34,8 +35,9 @@ class ServerOptions:
     handler_timeout_s: float = 5.0
     drain_s: float = 10.0
     strict: bool = False
+    guest_ports: Mapping[str, int] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def for_worker(self, port: int) -> ServerOptions:
-        """The options of one worker of several, on the port that they share."""
-        return replace(self, port=port, arguments={})
+    def for_worker(self, port: int, guest_ports: Mapping[str, int]) -> ServerOptions:
+        """The options of one worker of several, on the ports that they share."""
+        return replace(self, port=port, guest_ports=guest_ports, arguments={})

@@ -125,7 +125,7 @@ class Owner:
             self._controller, options.arguments, serving=lambda: bool(self._serving), workers=self._describe
         )
         self._pages = Pages(options.host)
-        self._reserved: socket.socket | None = None
+        self._reserved: list[socket.socket] = []
         self._published: SentContents | None = None
         self._moved = asyncio.Event()
         self._read: dict[int, set[str]] = {}
@@ -155,8 +155,10 @@ class Owner:
         options = self._options
         if options.address:
             raise OSError("several workers need --host and --port; they cannot share an --address")
-        self._reserved, self.ports["port"] = reserve_port(options.host, options.port)
         try:
+            for name, port in (("port", options.port), *options.guest_ports.items()):
+                reserved, self.ports[name] = reserve_port(options.host, port)
+                self._reserved.append(reserved)
             scrape = _Joined(lambda: self._totals(self._scrape, self._scrape_totals))
             own = _Joined(lambda: self._totals(self._metrics.registry, self._own_totals))
             self.ports |= {
@@ -190,8 +192,8 @@ class Owner:
         await asyncio.gather(*(slot.stop(patience) for slot in self._slots))
         await self._controller.aclose()
         await self._pages.close()
-        if self._reserved is not None:
-            self._reserved.close()
+        for reserved in self._reserved:
+            reserved.close()
 
     async def publish(self, contents: StoreContents) -> None:
         """Send a configuration to all workers, and wait a while for them to serve it."""
@@ -208,7 +210,8 @@ class Owner:
     def started(self, process: Process) -> None:
         """Greet a worker."""
         options = self._options
-        process.link.send("options", options.for_worker(self.ports["port"]))
+        guest_ports = {name: self.ports[name] for name in options.guest_ports}
+        process.link.send("options", options.for_worker(self.ports["port"], guest_ports))
         if self._published is not None:
             process.link.send("configure", self._published)
         log.info("worker_started", worker=process.name, pid=process.process.pid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -17,6 +17,7 @@ from mixer.rules.snapshot import Snapshot
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.server.clock import SystemClock
+from mixer.server.guests import Guests, House, Invitation
 from mixer.server.methods import Health, mixer_methods, with_health_and_reflection
 from mixer.server.options import ServerOptions
 from mixer.server.service import MixerService
@@ -54,7 +55,13 @@ class _Controller(Controller):
 class Worker:
     """One worker; `run` is its whole life."""
 
-    def __init__(self, link: Link, adapters: Mapping[str, AdapterInfo], options: ServerOptions) -> None:
+    def __init__(
+        self,
+        link: Link,
+        adapters: Mapping[str, AdapterInfo],
+        options: ServerOptions,
+        invitations: Sequence[Invitation] = (),
+    ) -> None:
         self._link = link
         self._options = options
         self._calls = OwnerCalls(link)
@@ -77,6 +84,7 @@ class Worker:
             handler_timeout_s=options.handler_timeout_s,
         )
         self._controller.link = link
+        self._guests = Guests(invitations, House(self._controller, self._metrics))
 
     async def run(self) -> None:
         """Serve until the owner says drain, or is gone; every call in progress gets its answer.
@@ -85,10 +93,11 @@ class Worker:
             OSError: The port cannot be shared.
         """
         options = self._options
-        health = Health()
+        methods = mixer_methods(MixerService(self._controller, self._metrics)) | self._guests.methods
+        health = Health(methods.services)
         transport = new_transport(
             options.transport,
-            with_health_and_reflection(mixer_methods(MixerService(self._controller, self._metrics)), health),
+            with_health_and_reflection(methods, health),
             max_message_bytes=options.max_message_bytes,
             max_concurrent_streams=options.max_concurrent_streams,
             reuse_port=True,
@@ -101,6 +110,8 @@ class Worker:
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
+                await self._guests.start()
+                await self._guests.listen(options.host, options.guest_ports, reuse_port=True)
                 await transport.bind(f"{options.host}:{options.port}")
                 await transport.start()
                 health.set_serving(True)
@@ -113,6 +124,7 @@ class Worker:
         finally:
             health.set_serving(False)
             await transport.stop(options.drain_s)
+            await self._guests.stop(options.drain_s)
             await self._controller.aclose()
             if reading is not None:
                 reading.cancel()
@@ -160,7 +172,9 @@ class Worker:
                 pause = max(READ_EVERY_S, READ_SHARE * (perf_counter() - started))
 
 
-async def run_worker(end: socket.socket, adapters: Mapping[str, AdapterInfo]) -> None:
+async def run_worker(
+    end: socket.socket, adapters: Mapping[str, AdapterInfo], invitations: Sequence[Invitation] = ()
+) -> None:
     """Run a worker whose owner holds the other end of a socket."""
     loop = asyncio.get_running_loop()
     link = await Link.open(end)
@@ -168,7 +182,7 @@ async def run_worker(end: socket.socket, adapters: Mapping[str, AdapterInfo]) ->
     if greeting is None:
         return
     _, options = greeting
-    worker = Worker(link, adapters, options)
+    worker = Worker(link, adapters, options, invitations)
     loop.add_signal_handler(signal.SIGTERM, worker.stop)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # a terminal sends it to all; the owner decides
     await worker.run()

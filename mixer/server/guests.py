@@ -1,0 +1,191 @@
+"""Services that are served beside Mixer's own without being known here: the composition root brings them along.
+
+A guest has methods for the gRPC port, may listen on ports of its own, and hears of each configuration that is
+published. Its calls are counted and guarded as Mixer's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, TypeAlias
+
+import structlog
+
+from mixer.api.codes import Code
+from mixer.api.rpc import CallHead, Methods, ServiceError, Stream, Unary
+from mixer.errors import MixerError
+from mixer.runtime.controller import Controller
+from mixer.runtime.metrics import RuntimeMetrics
+from mixer.server.status import service_error
+from mixer.store import StoreContents
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.guests")
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What a guest finds here.
+
+    Attributes:
+        controller: Whose dispatcher decides; not `Controller.ready` before there is a configuration.
+        metrics: Its registry is where a guest's metrics belong.
+    """
+
+    controller: Controller
+    metrics: RuntimeMetrics
+
+
+class Guest(Protocol):
+    """Services that came along."""
+
+    @property
+    def methods(self) -> Methods:
+        """What they offer on the gRPC port."""
+        ...
+
+    @property
+    def ports(self) -> Collection[str]:
+        """The names of `mixer.server.options.ServerOptions.guest_ports` that `listen` knows."""
+        ...
+
+    def configure(self, contents: StoreContents) -> None:
+        """Follow a configuration that was just published."""
+        ...
+
+    async def listen(self, name: str, host: str, port: int, *, reuse_port: bool = False) -> int:
+        """Serve one of its `ports`; returns the bound one.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Begin work that needs the running loop; before any call comes."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new requests, finish those in progress, end; safe before `start`."""
+        ...
+
+
+Invitation: TypeAlias = Callable[[House], Guest]
+"""Makes a guest for a house; workers make one each."""
+
+
+class Guests:
+    """All guests of a house."""
+
+    def __init__(self, invitations: Sequence[Invitation], house: House) -> None:
+        self._house = house
+        self._guests = [invite(house) for invite in invitations]
+        if self._guests:
+            house.controller.followers.append(self._configure)
+
+    @property
+    def methods(self) -> Methods:
+        """What they offer, counted and guarded."""
+        methods = Methods()
+        for guest in self._guests:
+            methods |= guest.methods
+        return guarded(methods, self._house)
+
+    def _configure(self, contents: StoreContents) -> None:
+        for guest in self._guests:
+            try:
+                guest.configure(contents)
+            except Exception as exc:
+                log.error("guest_not_configured", guest=type(guest).__name__, exc_info=exc)
+
+    async def start(self) -> None:
+        """Start them all."""
+        for guest in self._guests:
+            await guest.start()
+
+    async def listen(self, host: str, ports: Mapping[str, int], *, reuse_port: bool = False) -> dict[str, int]:
+        """Have each port served by the guest that knows its name; returns the bound ones.
+
+        Raises:
+            OSError: A port is taken.
+            ValueError: Nobody serves a port of that name.
+        """
+        bound = {}
+        for name, port in ports.items():
+            guest = next((guest for guest in self._guests if name in guest.ports), None)
+            if guest is None:
+                raise ValueError(f"nobody serves {name}")
+            bound[name] = await guest.listen(name, host, port, reuse_port=reuse_port)
+        return bound
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop them all."""
+        for guest in reversed(self._guests):
+            await guest.stop(grace_s)
+
+
+def guarded(methods: Methods, house: House) -> Methods:
+    """The methods with what Mixer's own have: refused before there is a configuration, counted, never crashing."""
+    return Methods(
+        {path: _unary(path, serve, house) for path, serve in methods.unary.items()},
+        {path: _stream(path, serve, house) for path, serve in methods.streams.items()},
+    )
+
+
+def _unary(path: str, serve: Unary, house: House) -> Unary:
+    name = path.removeprefix("/")
+    observe = house.metrics.rpc_seconds.labels(name).observe
+    count_ok = house.metrics.rpcs.labels(name, Code.OK.name).inc
+    ready = house.controller.ready
+
+    async def call(data: bytes, head: CallHead) -> bytes:
+        started = perf_counter()
+        try:
+            if not ready.is_set():
+                raise _not_ready()
+            answer = await serve(data, head)
+        except Exception as exc:
+            error = _error(path, exc)
+            house.metrics.rpcs.labels(name, error.code.name).inc()
+            raise error from exc
+        finally:
+            observe(perf_counter() - started)
+        count_ok()
+        return answer
+
+    return call
+
+
+def _stream(path: str, serve: Stream, house: House) -> Stream:
+    name = path.removeprefix("/")
+
+    async def call(requests: AsyncIterator[bytes], head: CallHead) -> AsyncGenerator[bytes, None]:
+        code = Code.CANCELLED  # unless it ends by itself
+        try:
+            if not house.controller.ready.is_set():
+                raise _not_ready()
+            async for answer in serve(requests, head):
+                yield answer
+            code = Code.OK
+        except Exception as exc:
+            error = _error(path, exc)
+            code = error.code
+            raise error from exc
+        finally:
+            house.metrics.rpcs.labels(name, code.name).inc()
+
+    return call
+
+
+def _not_ready() -> ServiceError:
+    return ServiceError(Code.UNAVAILABLE, "no configuration has been loaded yet")
+
+
+def _error(path: str, exc: Exception) -> ServiceError:
+    if isinstance(exc, ServiceError):
+        return exc
+    if isinstance(exc, MixerError):
+        return service_error(exc)
+    log.error("request_crashed", method=path, exc_info=exc)
+    return ServiceError(Code.INTERNAL, f"internal error: {type(exc).__name__}: {exc}")

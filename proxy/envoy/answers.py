@@ -1,0 +1,180 @@
+"""Verdicts as ``CheckResponse``: the one place that knows what Envoy makes of each part of it.
+
+Rules that are easily broken: only ``status.code`` decides; the HTTP code of a denial is 403 unless it is given; of the
+two ways to say "append", requests heed one and responses the other; names of response headers to remove go into dynamic
+metadata, because there is no other way. Source: spec envoy 5.1 and 5.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mixer.api.answer import AppliedHeader, HeaderKind
+from mixer.api.codes import Code
+from proxy.envoy.check_bag import FORWARDED_HEADER
+from proxy.envoy.correlation import CheckRecord, write_record, write_removals
+from proxy.envoy.gen.auth_pb2 import CheckResponse
+from proxy.envoy.gen.core_pb2 import HeaderValueOption
+from proxy.envoy.headers import REQUEST_PSEUDO, Fate, fates, quota_headers
+from proxy.policy import Verdict
+from proxy.status import http_code, status_text
+
+BODILESS: Final = frozenset((204, 205, 304))
+"""HTTP codes whose answers have no body."""
+
+_OVERWRITE: Final = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+_APPEND: Final = HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an answer needs to know of its question.
+
+    Attributes:
+        headers: Of the request; appending depends on which there are.
+        tcp: It is a connection.
+        grpc: It is a gRPC call, whose client wants a ``grpc-status``.
+        forwarded: It came with an ``x-istio-attributes`` header, which must not go on.
+        forward: The value of that header for the next hop, empty for none.
+    """
+
+    headers: Mapping[str, str]
+    tcp: bool = False
+    grpc: bool = False
+    forwarded: bool = False
+    forward: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """An answer in place of the service's.
+
+    Attributes:
+        rpc_code: For Envoy and for gRPC clients.
+        status: HTTP code.
+        headers: Names in lower case; a name may come several times.
+    """
+
+    rpc_code: int
+    status: int
+    body: str
+    headers: Sequence[tuple[str, str]]
+    refused: Sequence[str] = ()
+
+
+def local_reply(verdict: Verdict) -> LocalReply | None:
+    """What the client is told instead of the service's answer; None when the request goes on."""
+    directive = verdict.directive
+    if directive is not None and directive.direct_response_code:
+        status = directive.direct_response_code
+        wanted, refused = fates(_without_removals(directive.response_headers))
+        if not 200 <= status <= 599:
+            status = http_code(verdict.code or Code.INTERNAL)
+            refused = [*refused, "bad_status"]
+        body = "" if status in BODILESS else directive.direct_response_body
+        headers = [(fate.name, value) for fate in wanted for value in fate.values]
+        return LocalReply(verdict.code, status, body, headers + _quota_pairs(verdict, wanted), refused)
+    if verdict.ok:
+        return None
+    body = status_text(verdict.code, verdict.message)
+    return LocalReply(verdict.code, http_code(verdict.code), body, _quota_pairs(verdict, ()))
+
+
+def _without_removals(operations: Sequence[AppliedHeader]) -> list[AppliedHeader]:
+    """Operations on a response that is made here: a removal undoes what came before it, and that is all."""
+    kept: list[AppliedHeader] = []
+    for operation in operations:
+        if operation.kind == HeaderKind.REMOVE:
+            kept = [other for other in kept if other.name.lower() != operation.name.lower()]
+        else:
+            kept.append(operation)
+    return kept
+
+
+def _quota_pairs(verdict: Verdict, given: Sequence[Fate]) -> list[tuple[str, str]]:
+    if not verdict.quotas:
+        return []
+    taken = {fate.name for fate in given}
+    return [pair for pair in quota_headers(verdict.quotas, denied=not verdict.ok) if pair[0] not in taken]
+
+
+def encode_check_response(verdict: Verdict, asked: Asked, record: CheckRecord) -> tuple[bytes, Sequence[str]]:
+    """A serialized ``CheckResponse``, and what had to be left out of it, in words."""
+    response = CheckResponse()
+    left_out: list[str] = []
+    reply = local_reply(verdict)
+    if reply is not None:
+        left_out += reply.refused
+        response.status.code = reply.rpc_code or Code.PERMISSION_DENIED  # with OK Envoy would let it pass
+        response.status.message = verdict.message
+        if not asked.tcp:
+            _write_denied(response.denied_response, reply, asked)
+    elif asked.tcp:
+        response.ok_response.SetInParent()
+    else:
+        _write_ok(response, verdict, asked, left_out)
+    if not write_record(record, response.dynamic_metadata):
+        left_out.append("attributes_too_large")
+    return response.SerializeToString(), left_out
+
+
+def _write_denied(denied: Any, reply: LocalReply, asked: Asked) -> None:
+    denied.status.code = reply.status
+    denied.body = reply.body
+    for name, value in reply.headers:
+        _add(denied.headers, name, value)
+    if not asked.grpc or any(name == "grpc-status" for name, _ in reply.headers):
+        return
+    if reply.rpc_code or 200 <= reply.status < 300:  # of other codes Envoy makes the better guess
+        _add(denied.headers, "grpc-status", str(int(reply.rpc_code)))
+
+
+def _write_ok(response: Any, verdict: Verdict, asked: Asked, left_out: list[str]) -> None:
+    ok = response.ok_response
+    ok.SetInParent()
+    directive = verdict.directive
+    removals: list[str] = []
+    if directive is not None and directive.request_headers:
+        wanted, refused = fates(directive.request_headers, REQUEST_PSEUDO)
+        left_out += refused
+        removals = [fate.name for fate in wanted if not fate.values]
+        for fate in wanted:
+            _write_request_header(ok.headers, fate, asked.headers)
+    if asked.forward:
+        _add(ok.headers, FORWARDED_HEADER, asked.forward)
+    elif asked.forwarded:
+        removals.append(FORWARDED_HEADER)
+    if removals:
+        ok.headers_to_remove.extend(removals)
+    taken: Sequence[Fate] = ()
+    if directive is not None and directive.response_headers:
+        taken, refused = fates(directive.response_headers)
+        left_out += refused
+        for fate in taken:
+            for position, value in enumerate(fate.values):
+                _add(ok.response_headers_to_add, fate.name, value).append_action = (
+                    _APPEND if position or fate.onto else _OVERWRITE
+                )
+        if gone := tuple(fate.name for fate in taken if fate.was_removed and not fate.values):
+            write_removals(gone, response.dynamic_metadata)
+    if verdict.quotas:
+        for name, value in _quota_pairs(verdict, taken):
+            _add(ok.response_headers_to_add, name, value).append_action = _OVERWRITE
+
+
+def _write_request_header(headers: Any, fate: Fate, present: Mapping[str, str]) -> None:
+    """Envoy sets first and appends afterwards, and appends only to what exists."""
+    joins = fate.onto and fate.name in present
+    for position, value in enumerate(fate.values):
+        option = _add(headers, fate.name, value)
+        if joins or position:
+            option.append.value = True
+
+
+def _add(headers: Any, name: str, value: str) -> Any:
+    option = headers.add()
+    option.header.key = name
+    option.header.value = value
+    return option

@@ -1,0 +1,56 @@
+"""Which attributes of a check are kept for its report: those that somebody reads and the log entry does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from mixer.api.wanted import Wanted
+from mixer.attributes import ABSENT, AttributeBag, AttributeValue
+from proxy.envoy.check_bag import HTTP_SOURCES, TCP_SOURCES
+
+_ALL: Final = Wanted({name: None for name in {**HTTP_SOURCES, **TCP_SOURCES} if name != "request.headers"})
+"""Kept when nobody says what is read; of headers, the log's own have to do then."""
+
+
+class Keeper:
+    """Picks the attributes; what there is to pick is worked out once for each configuration."""
+
+    __slots__ = ("_everything", "_known", "_names", "_wanted")
+
+    def __init__(self, wanted: Callable[[], Wanted | None] = lambda: None) -> None:
+        """Ask ``wanted`` what reports read, before each pick; None means that it is not known."""
+        self._wanted = wanted
+        self._known: Wanted | None = None
+        self._everything = True
+        self._names: dict[bool, tuple[tuple[str, frozenset[str] | None], ...]] = {}
+        self._look(None)
+
+    def _look(self, wanted: Wanted | None) -> None:
+        self._known = wanted
+        self._everything = wanted is None
+        attributes = (_ALL if wanted is None else wanted).attributes
+        for tcp, sources in ((False, HTTP_SOURCES), (True, TCP_SOURCES)):
+            self._names[tcp] = tuple(
+                (name, attributes[name]) for name, source in sources.items() if not source.in_log and name in attributes
+            )
+
+    def pick(self, bag: AttributeBag, static: Mapping[str, AttributeValue], *, tcp: bool) -> dict[str, AttributeValue]:
+        """The attributes to keep of a bag; of maps only the entries that are read."""
+        wanted = self._wanted()
+        if wanted is not self._known:
+            self._look(wanted)
+        kept: dict[str, AttributeValue] = {}
+        for name, keys in self._names[tcp]:
+            value = bag.peek(name)
+            if value is ABSENT:
+                continue
+            if keys is not None and isinstance(value, Mapping):
+                if entries := {key: value[key] for key in keys if key in value}:
+                    kept[name] = entries
+            else:
+                kept[name] = value
+        for name, value in static.items():
+            if name not in kept and (self._everything or name in wanted.attributes):  # type: ignore[union-attr]
+                kept[name] = value
+        return kept
