@@ -105,7 +105,10 @@ _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 
 
 def conventional(span: Span) -> tuple[dict[str, TagValue], Status]:
-    """The attributes and the status of a span; a tag wins over what follows from the instance's other fields."""
+    """The attributes and the status of a span; a tag wins over what follows from the instance's other fields.
+
+    A tag whose text is empty is left out: an expression has no other way to say that there is nothing to say.
+    """
     attributes: dict[str, TagValue] = {name: size for name, size in zip(_SIZES, span.sizes, strict=True) if size}
     if 100 <= span.http_status <= 599:
         attributes[HTTP_RESPONSE_STATUS_CODE] = span.http_status
@@ -115,7 +118,7 @@ def conventional(span: Span) -> tuple[dict[str, TagValue], Status]:
     elif span.protocol:
         attributes[NETWORK_PROTOCOL_NAME] = span.protocol.lower()
     _name_ends(span, attributes)
-    attributes.update(span.tags)
+    attributes.update((key, value) for key, value in span.tags.items() if value != "")
     error = ""
     if is_grpc and (code := _grpc_code(attributes)):
         if code in _GRPC_SERVER_ERRORS or (span.is_client and code != "OK"):

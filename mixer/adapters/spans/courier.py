@@ -23,8 +23,8 @@ FIRST_BACKOFF_S: Final = 0.25
 MAX_BACKOFF_S: Final = 30.0
 MAX_ASKED_PAUSE_S: Final = 60.0
 """The longest pause that a receiver may ask for."""
-_LAST_PAUSE_S: Final = 0.2
-"""Between the attempts at closing."""
+_LAST_PAUSES_S: Final = (0.1, 0.2, 0.4)
+"""Between the attempts at closing: a receiver that is just being replaced may be back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,12 @@ class Courier:
         self._waiting: deque[Span] = deque()
         self._under_way = 0
         self._bell = asyncio.Event()
-        self._closing = False
+        self._closing = self._abandoned = False
         self._overflowing = False
         self._failures = self._refusals = 0
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
+        self._last_pauses = list(_LAST_PAUSES_S)
         self._spread = random.Random()
 
     def put(self, spans: Sequence[Span]) -> None:
@@ -128,7 +129,7 @@ class Courier:
     async def _empty(self) -> None:
         """Send what waits, a batch after the other, as long as there is a full one or some waited before."""
         owed = len(self._waiting)
-        while self._waiting and (owed > 0 or self._is_ripe or self._closing):
+        while self._waiting and not self._abandoned and (owed > 0 or self._is_ripe or self._closing):
             spans = [self._waiting.popleft() for _ in range(min(self._limits.batch, len(self._waiting)))]
             owed -= len(spans)
             self._under_way = len(spans)
@@ -145,6 +146,8 @@ class Courier:
                 taken = await self._receiver.send(body)
             except NotTakenError as exc:
                 pause_s = self._failed(str(exc), exc.pause_s)
+                if self._abandoned:
+                    return  # what is left is dropped together
                 if self._clock.monotonic() + pause_s >= give_up_at:
                     self._lost(Drop.GAVE_UP, count, str(exc))
                     return
@@ -203,7 +206,8 @@ class Courier:
         report = self._log.warning if self._failures == 1 else self._log.debug
         report("spans_delivery_failed", error=error, waiting=self._ledger.buffered, outcome="will try again")
         if self._closing:
-            return _LAST_PAUSE_S
+            self._abandoned = not self._last_pauses
+            return self._last_pauses.pop(0) if self._last_pauses else 0.0
         growing_s = float(min(FIRST_BACKOFF_S * 2 ** min(self._failures - 1, 20), MAX_BACKOFF_S))
         return max(growing_s * (1 - self._spread.random() / 2), min(asked_s, MAX_ASKED_PAUSE_S))
 

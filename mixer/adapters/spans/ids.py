@@ -58,11 +58,14 @@ def read_trace_id(text: str) -> int:
     return _read_hex(text, _TRACE_DIGITS)
 
 
-def read_span_id(text: str) -> int:
-    """The 64 bits of a span's id: 1 to 8 bytes in hexadecimal, or the span that a whole header names; 0: none."""
+def read_span_id(text: str, trace_id: int) -> int:
+    """The 64 bits of a span's id: 1 to 8 bytes in hexadecimal, or the span that a whole header names.
+
+    0 when it is none, or a header of another trace: proxies pass on what they do not understand.
+    """
     if len(text) > _SPAN_DIGITS:
         header = read_header(text)
-        return header.span_id if header else 0
+        return header.span_id if header and header.trace_id == trace_id else 0
     return _read_hex(text, _SPAN_DIGITS)
 
 

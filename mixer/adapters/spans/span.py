@@ -88,11 +88,11 @@ class SpanMaker:
             return Skip.UNTRACED if text in _NO_CONTEXT else Drop.BAD_ID
         if not self._sampled(trace_id, header.sampled if header else None):
             return Skip.UNSAMPLED
-        parent_id = read_span_id(instance.parent_span_id)
+        parent_id = read_span_id(instance.parent_span_id, trace_id)
         shared_id = 0  # what both ends of the request know
         new = False
         if instance.span_id:
-            shared_id = read_span_id(instance.span_id)
+            shared_id = read_span_id(instance.span_id, trace_id)
         elif header:
             shared_id = header.span_id
             parent_id = parent_id or header.parent_id

@@ -116,6 +116,12 @@ def test_tag_wins():
     assert plain(span.attributes) == {"http.response.status_code": "mine", "error.type": "mine"}
 
 
+def test_empty_tag_is_left_out():
+    assert plain(
+        span_of(http_status_code=200, span_tags={"http.response.status_code": "", "url.path": ""}).attributes
+    ) == {"http.response.status_code": 200}
+
+
 @pytest.mark.parametrize(
     ("http_status", "server", "client"),
     [

@@ -251,6 +251,16 @@ async def test_close_does_not_wait_for_a_backoff(bench):
     assert bench.books() == {"accepted": 1, "delivered": 1, "retries": 1}
 
 
+async def test_close_gives_up_on_a_receiver_that_stays_away(bench):
+    bench.receiver.mode = NotTakenError("down")
+    handler = await bench.build()
+    report(handler, *range(30))
+    await asyncio.wait_for(handler.aclose(), 2)
+
+    assert bench.books()["closed"] == 30
+    assert bench.receiver.attempts <= 4
+
+
 async def test_close_before_the_task_has_started(bench):
     handler = await bench.info.build(SpanParams(sample_probability=1.0), (), bench.recording.env())
     report(handler, 1)

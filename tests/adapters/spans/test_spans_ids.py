@@ -71,10 +71,11 @@ def test_header_is_read(text, header):
         pytest.param("", 0, 0, id="nothing"),
         pytest.param(f"00-{TRACE}-{SPAN}-01", 0, S, id="a whole traceparent"),
         pytest.param(f"{TRACE}-{SPAN}-1", 0, S, id="a whole b3"),
+        pytest.param(f"{PARENT}-{SPAN}-1", 0, 0, id="a whole b3 of another trace"),
     ],
 )
 def test_plain_id_is_read(text, trace, span):
-    assert (read_trace_id(text), read_span_id(text)) == (trace, span)
+    assert (read_trace_id(text), read_span_id(text, T)) == (trace, span)
 
 
 @given(st.text(max_size=80) | st.text("0123456789abcdef-", max_size=80))
@@ -82,4 +83,4 @@ def test_any_text_is_read_or_refused(text):
     header = read_header(text)
     assert header is None or (0 < header.trace_id < 1 << 128 and 0 < header.span_id < 1 << 64)
     assert 0 <= read_trace_id(text) < 1 << 128
-    assert 0 <= read_span_id(text) < 1 << 64
+    assert 0 <= read_span_id(text, T) < 1 << 64

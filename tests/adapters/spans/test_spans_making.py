@@ -66,6 +66,9 @@ def place(**fields):
             (T, S, P),
             id="traceparent of this hop under that of the one before",
         ),
+        pytest.param(
+            {"parent_span_id": f"00-{'12' * 16}-{PARENT}-01"}, (T, S, 0), id="a stale traceparent is no parent"
+        ),
         pytest.param({"trace_id": TRACE, "span_id": W3C}, (T, S, P), id="a whole header as the span's id"),
     ],
 )
