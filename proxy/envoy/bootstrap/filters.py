@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.envoy.bootstrap.clusters import CHECK, CHECK_HTTP, REPORT, TYPE, duration
@@ -12,6 +11,10 @@ from proxy.envoy.bootstrap.text import Note
 EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
 RATE_LIMIT: Final = "envoy.filters.http.ratelimit"
 FORWARDED: Final = "x-istio-attributes"
+SERVICE: Final = "service_config"
+"""The context extension, and the tag, that names the service whose configuration applies."""
+ROUTE_METADATA: Final = "mixer"
+"""Namespace of the metadata in which routes tell the access log their attributes."""
 
 REQUEST_HEADERS: Final = (
     ":method", ":path", ":authority", "content-type", "x-request-id", "traceparent",
@@ -84,7 +87,7 @@ def per_route(listener: Listener, route: Route, sidecar: Sidecar) -> dict[str, A
     if listener.check and sidecar.mixer.http is None:
         extensions = route_attributes(listener, route)
         if route.service:
-            extensions["service_config"] = route.service
+            extensions[SERVICE] = route.service
         found[EXT_AUTHZ] = Note(
             "Tells Mixer which service this is, and attributes that do not change.",
             {
@@ -156,20 +159,28 @@ def access_log(sidecar: Sidecar, listener: Listener) -> dict[str, Any]:
     return {"name": name, "typed_config": config}
 
 
+def route_metadata(listener: Listener, route: Route) -> dict[str, str]:
+    """What a route tells the access log, where the listener has several routes."""
+    return _told(listener, route) if len(listener.routes) > 1 else {}
+
+
+def _told(listener: Listener, route: Route) -> dict[str, str]:
+    own = dict(route_attributes(listener, route))
+    if route.service:
+        own[SERVICE] = route.service
+    return own
+
+
 def _tags(listener: Listener) -> list[dict[str, Any]]:
-    formatted: Mapping[str, str] = {
-        "flags": "%RESPONSE_FLAGS%",
-        "peer": "%DOWNSTREAM_PEER_URI_SAN%",
-        "conn": "%CONNECTION_ID%",
-        "dest.uid": "%UPSTREAM_METADATA(istio:uid)%",
-    }
-    attributes = dict(static_attributes(listener))
-    if len(listener.routes) == 1:
-        attributes = route_attributes(listener, listener.routes[0])
-    return [
-        *({"tag": tag, "value": value} for tag, value in formatted.items()),
-        *({"tag": name, "literal": {"value": value}} for name, value in attributes.items()),
+    tags: list[dict[str, Any]] = [
+        {"tag": "flags", "value": "%RESPONSE_FLAGS%"},
+        {"tag": "dest.uid", "value": "%UPSTREAM_METADATA(istio:uid)%"},
     ]
+    if len(listener.routes) == 1:
+        told = _told(listener, listener.routes[0])
+        return [*tags, *({"tag": name, "literal": {"value": value}} for name, value in told.items())]
+    names = dict.fromkeys(name for route in listener.routes for name in _told(listener, route))
+    return [*tags, *({"tag": name, "value": f"%METADATA(ROUTE:{ROUTE_METADATA}:{name})%"} for name in names)]
 
 
 def _ext_authz_http(sidecar: Sidecar, listener: Listener) -> dict[str, Any]:

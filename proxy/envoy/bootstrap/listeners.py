@@ -6,13 +6,14 @@ from typing import Any
 
 from proxy.envoy.bootstrap.clusters import TRACES, TYPE, address, clusters, common_tls, duration
 from proxy.envoy.bootstrap.filters import (
-    EXT_AUTHZ,
     FORWARDED,
+    ROUTE_METADATA,
     access_log,
     http_filters,
     log_name,
     network_ext_authz,
     per_route,
+    route_metadata,
 )
 from proxy.envoy.bootstrap.model import Direction, Listener, Protocol, Route, Sidecar, Tls, Tracing, TracingKind
 from proxy.envoy.bootstrap.text import Note
@@ -139,6 +140,8 @@ def _virtual_host(sidecar: Sidecar, each: Listener, number: int, route: Route) -
         "match": {"prefix": "/"},
         "route": {"cluster": route.upstream, "timeout": Note("The service decides how long it takes.", "0s")},
     }
+    if told := route_metadata(each, route):
+        found["metadata"] = Note("For the tags of the access log.", {"filter_metadata": {ROUTE_METADATA: told}})
     config = per_route(each, route, sidecar)
     if config:
         found["typed_per_filter_config"] = config
@@ -202,6 +205,3 @@ def _tracing(tracing: Tracing, service: str) -> dict[str, Any]:
             },
         }
     return {"provider": provider, "random_sampling": {"value": tracing.sampling_percent}}
-
-
-__all__ = ["EXT_AUTHZ", "bootstrap", "fragments", "listener"]
