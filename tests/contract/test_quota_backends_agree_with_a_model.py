@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, assume, settings
@@ -20,6 +22,8 @@ from mixer.adapters.base import Handler, QuotaArgs, QuotaResult
 from mixer.adapters.memquota import INFO as MEMQUOTA
 from mixer.adapters.testing import FakeClock, RecordingEnv, build_handler
 from mixer.templates.quota import QuotaInstance
+from tests.adapters.redisquota.clocked import clocked_handler
+from tests.redis_server import RedisServer
 
 LIMIT = 10
 WINDOW_S = 5
@@ -35,13 +39,17 @@ class Backend:
         dedup_s: A repeat within this time gets the first answer.
         releases: Negative amounts give units back.
         repeats_refusals: The repeat of a refusal is refused without looking.
+        oldest_first: What comes back early is the oldest that is out, otherwise the newest.
+        needs_redis: ``build`` takes the address of a Redis, too.
     """
 
-    build: Callable[[RecordingEnv], Awaitable[Handler]]
+    build: Callable[..., Awaitable[Handler]]
     early_s: float
     dedup_s: float
     releases: bool = True
     repeats_refusals: bool = True
+    oldest_first: bool = False
+    needs_redis: bool = False
 
 
 def build_memquota(env: RecordingEnv) -> Awaitable[Handler]:
@@ -49,7 +57,32 @@ def build_memquota(env: RecordingEnv) -> Awaitable[Handler]:
     return build_handler(MEMQUOTA, {"quotas": [quota], "minDeduplicationDuration": "2s"}, env=env)
 
 
-BACKENDS = {"memquota": Backend(build_memquota, early_s=0.1, dedup_s=2)}
+_PREFIXES = itertools.count()
+
+
+def build_redisquota(algorithm: str, env: RecordingEnv, address: str) -> Awaitable[Handler]:
+    quota = {"name": "q", "maxAmount": LIMIT, "validDuration": f"{WINDOW_S}s", "bucketDuration": "200ms"}
+    params = {
+        "redisServerUrl": address,
+        "keyPrefix": f"{next(_PREFIXES)}:",  # each example has counters of its own
+        "quotas": [{**quota, "rateLimitAlgorithm": algorithm}],
+    }
+
+    async def build() -> Handler:
+        return clocked_handler(params, env)
+
+    return build()
+
+
+BACKENDS = {
+    "memquota": Backend(build_memquota, early_s=0.1, dedup_s=2),
+    "redisquota-rolling": Backend(
+        partial(build_redisquota, "ROLLING_WINDOW"), early_s=0.2, dedup_s=WINDOW_S, needs_redis=True
+    ),
+    "redisquota-leases": Backend(
+        partial(build_redisquota, "CONCURRENCY"), early_s=0.00001, dedup_s=WINDOW_S, oldest_first=True, needs_redis=True
+    ),
+}
 
 
 @dataclass
@@ -62,14 +95,16 @@ class Counter:
         """Units charged less than ``age_s`` ago."""
         return int(sum(units for at, units in self.charges if at > now - age_s))
 
-    def give_back(self, units: int) -> None:
-        """The newest charges first."""
+    def give_back(self, units: int, now: float, *, oldest_first: bool) -> None:
+        """From one end, of what is out."""
+        self.charges = [charge for charge in self.charges if charge[0] > now - WINDOW_S]
+        end = 0 if oldest_first else -1
         while units:
-            part = min(units, self.charges[-1][1])
-            self.charges[-1][1] -= part
+            part = min(units, self.charges[end][1])
+            self.charges[end][1] -= part
             units -= int(part)
-            if not self.charges[-1][1]:
-                self.charges.pop()
+            if not self.charges[end][1]:
+                self.charges.pop(end)
 
 
 class QuotaMachine(RuleBasedStateMachine):
@@ -149,7 +184,7 @@ class QuotaMachine(RuleBasedStateMachine):
         args = self.new_args(-amount)
         released = self.call(key, args).amount
         assert min(amount, LIMIT - at_most) <= released <= min(amount, LIMIT - at_least)
-        self.counters[key].give_back(released)
+        self.counters[key].give_back(released, self.clock.monotonic(), oldest_first=self.backend.oldest_first)
         self.answered.append((self.clock.monotonic(), key, args, released))
 
     @precondition(lambda self: self.answered)
@@ -170,9 +205,21 @@ class QuotaMachine(RuleBasedStateMachine):
             assert counter.out(self.clock.monotonic(), WINDOW_S - self.backend.early_s) <= LIMIT
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(scope="module")
+def redis_process() -> Iterator[RedisServer]:
+    with RedisServer.start() as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.e2e] * entry.needs_redis) for name, entry in sorted(BACKENDS.items())]
+)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return BACKENDS[request.param]
+    backend = BACKENDS[request.param]
+    if not backend.needs_redis:
+        return backend
+    server = request.getfixturevalue("redis_process")
+    return replace(backend, build=lambda env: backend.build(env, server.address))
 
 
 @pytest.mark.slow
@@ -180,7 +227,10 @@ def test_quota_backend_agrees_with_the_model(backend: Backend) -> None:
     run_state_machine_as_test(
         lambda: QuotaMachine(backend),
         settings=settings(
-            max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=120 if backend.needs_redis else 300,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )
 
