@@ -83,6 +83,8 @@ class GrpcReceiver:
             if exc.code() in _LATER or (exc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and pause_s is not None):
                 raise NotTakenError(message, pause_s or 0.0) from exc
             raise RefusedError(message) from exc
+        except grpc.aio.BaseError as exc:
+            raise NotTakenError(f"{self._address}: {exc}") from exc
         return _taken(answer)
 
     async def aclose(self) -> None:

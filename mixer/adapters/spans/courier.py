@@ -77,6 +77,14 @@ class Receiver(Protocol):
         ...
 
 
+_SHOWN_CHARACTERS: Final = 300
+
+
+def _brief(text: str) -> str:
+    """What a stranger says, at a length fit for a log."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
 class Courier:
     """A bounded queue and the task that empties it; a full queue loses the span that waits longest."""
 
@@ -133,7 +141,12 @@ class Courier:
             spans = [self._waiting.popleft() for _ in range(min(self._limits.batch, len(self._waiting)))]
             owed -= len(spans)
             self._under_way = len(spans)
-            await self._deliver(spans)
+            try:
+                await self._deliver(spans)
+            except Exception:  # noqa: BLE001 a bug must not silence the handler for good
+                lost = self._ledger.buffered - len(self._waiting)
+                self._ledger.drop(Drop.FAILED, lost)
+                self._log.exception("spans_delivery_crashed", spans=lost)
             self._under_way = 0
 
     async def _deliver(self, spans: Sequence[Span]) -> None:
@@ -188,7 +201,7 @@ class Courier:
         else:
             self._refusals = 0
             if taken.message:
-                self._log.warning("spans_receiver_warns", message=taken.message)
+                self._log.warning("spans_receiver_warns", message=_brief(taken.message))
         if self._failures:
             self._log.info("spans_delivery_resumed", failures=self._failures)
         self._failures = 0
@@ -198,13 +211,13 @@ class Courier:
         self._ledger.drop(reason, count)
         self._refusals += reason is Drop.REJECTED
         report = self._log.debug if self._refusals > 1 and reason is Drop.REJECTED else self._log.warning
-        report("spans_dropped", reason=reason.value, spans=count, error=error)
+        report("spans_dropped", reason=reason.value, spans=count, error=_brief(error))
 
     def _failed(self, error: str, asked_s: float) -> float:
         """Note a failure; how long to wait before the next attempt, in seconds."""
         self._failures += 1
         report = self._log.warning if self._failures == 1 else self._log.debug
-        report("spans_delivery_failed", error=error, waiting=self._ledger.buffered, outcome="will try again")
+        report("spans_delivery_failed", error=_brief(error), waiting=self._ledger.buffered, outcome="will try again")
         if self._closing:
             self._abandoned = not self._last_pauses
             return self._last_pauses.pop(0) if self._last_pauses else 0.0

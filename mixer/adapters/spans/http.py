@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import ssl
 from collections.abc import Mapping
@@ -60,11 +61,13 @@ class Poster:
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    """What there is of the body; the status has said already that the batch was taken."""
     body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) >= _MAX_ANSWER_BYTES:
-            break
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) >= _MAX_ANSWER_BYTES:
+                break
     return bytes(body[:_MAX_ANSWER_BYTES])
 
 

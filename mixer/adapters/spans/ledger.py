@@ -36,6 +36,8 @@ class Drop(enum.StrEnum):
     """The receiver refused it for good."""
     GAVE_UP = "gave_up"
     """The receiver did not take it within the time for retries."""
+    FAILED = "failed"
+    """A fault of Mixer's own; the log has the traceback."""
     CLOSED = "closed"
 
 

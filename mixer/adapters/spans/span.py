@@ -85,7 +85,7 @@ class SpanMaker:
         header = read_header(text)
         trace_id = header.trace_id if header else read_trace_id(text)
         if not trace_id:
-            return Skip.UNTRACED if text in _NO_CONTEXT else Drop.BAD_ID
+            return Skip.UNTRACED if text in _NO_CONTEXT or text.startswith("-") else Drop.BAD_ID
         if not self._sampled(trace_id, header.sampled if header else None):
             return Skip.UNSAMPLED
         parent_id = read_span_id(instance.parent_span_id, trace_id)
@@ -166,8 +166,8 @@ def is_sampled(trace_id: int, bound: int) -> bool:
     return key >> 1 < bound
 
 
-_NO_CONTEXT: Final = frozenset(("0", "1", "d", "-"))
-"""Values of the header b3 that carry a decision and no ids."""
+_NO_CONTEXT: Final = frozenset(("0", "1", "d"))
+"""Values of the header b3 that carry a decision and no ids; one that is put together of nothing begins with a dash."""
 
 
 def _tags(tags: Mapping[str, object]) -> dict[str, TagValue]:

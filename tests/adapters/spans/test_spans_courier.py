@@ -201,6 +201,29 @@ async def test_span_without_a_form_costs_no_other(bench):
     await handler.aclose()
 
 
+async def test_bug_costs_one_batch(bench):
+    bench.receiver.plan = [ZeroDivisionError("bug"), Taken()]
+    bench.receiver.poison = {1}
+    handler = await bench.build(batchSize=5)
+    report(handler, *range(10))
+
+    books = await bench.until_settled()
+
+    assert books == {"accepted": 10, "delivered": 5, "dropped": 5, "failed": 4, "unencodable": 1}
+    assert "spans_delivery_crashed" in bench.events()
+    await handler.aclose()
+
+
+async def test_long_messages_are_cut(bench):
+    bench.receiver.plan = [RefusedError("x" * 10_000)]
+    handler = await bench.build()
+    report(handler, 1)
+    await bench.until_settled()
+
+    assert len(str(bench.recording.logged)) < 600
+    await handler.aclose()
+
+
 async def test_everything_left_out_is_counted_with_its_reason(bench):
     handler = await bench.build()
     handler.handle_report(
@@ -251,6 +274,7 @@ async def test_close_does_not_wait_for_a_backoff(bench):
     assert bench.books() == {"accepted": 1, "delivered": 1, "retries": 1}
 
 
+@pytest.mark.slow
 async def test_close_gives_up_on_a_receiver_that_stays_away(bench):
     bench.receiver.mode = NotTakenError("down")
     handler = await bench.build()

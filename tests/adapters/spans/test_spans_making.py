@@ -98,6 +98,7 @@ def test_both_ends_under_the_callers_traceparent_hang_together():
     [
         pytest.param({"trace_id": ""}, Skip.UNTRACED, id="scenario 4: empty trace id"),
         pytest.param({"trace_id": "0"}, Skip.UNTRACED, id="b3 that only denies"),
+        pytest.param({"trace_id": "--1"}, Skip.UNTRACED, id="b3 put together from nothing"),
         pytest.param({"trace_id": TRACE[1:]}, Drop.BAD_ID, id="scenario 12: odd-length hex"),
         pytest.param({"trace_id": "00" * 16}, Drop.BAD_ID, id="zero trace id"),
         pytest.param({"trace_id": f"{TRACE}ab"}, Drop.BAD_ID, id="rule 1: over-long trace id"),
@@ -162,6 +163,37 @@ def test_more_probability_never_loses_a_trace(trace_id, one, other):
     low, high = sorted((int(one * (1 << 63)), int(other * (1 << 63))))
 
     assert is_sampled(trace_id, low) <= is_sampled(trace_id, high)
+
+
+TEXTS = st.text(max_size=12) | st.sampled_from(["", TRACE, SPAN, PARENT, W3C, f"{TRACE}-{SPAN}-0-{PARENT}"])
+TIMES = st.integers(-5, 5).map(Timestamp) | st.sampled_from([START, END, ZERO_TIME, Timestamp(1 << 63)])
+
+
+@given(
+    st.builds(
+        instance,
+        trace_id=TEXTS,
+        span_id=TEXTS,
+        parent_span_id=TEXTS,
+        start_time=TIMES,
+        end_time=TIMES,
+        source_ip=st.binary(max_size=17),
+        http_status_code=st.integers(-(1 << 63), (1 << 63) - 1),
+        client_span=st.booleans(),
+        rewrite_client_span_id=st.booleans(),
+    ),
+    st.sampled_from(Sampling),
+)
+def test_any_instance_is_a_span_or_has_a_reason(given_instance, sampling):
+    span = make(given_instance, 0.5, sampling)
+
+    if isinstance(span, Span):
+        assert 0 < span.trace_id < 1 << 128
+        assert 0 < span.span_id < 1 << 64
+        assert span.parent_id != span.span_id
+        assert 0 <= span.start_ns <= span.end_ns
+    else:
+        assert isinstance(span, (Skip, Drop))
 
 
 @pytest.mark.parametrize("client", [True, False])

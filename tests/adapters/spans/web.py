@@ -11,7 +11,8 @@ from aiohttp import web
 class WebReceiver:
     """Answers by ``plan``, then by ``mode``: a status, or ``(status, headers, body)``, or one of these words.
 
-    ``slow`` (never answers), ``cut`` (resets instead of answering), ``endless`` (200 and a body without end).
+    ``slow`` (never answers), ``cut`` (resets instead of answering), ``endless`` (200 and a body without end),
+    ``stuck`` (200 and a body that stops in its middle).
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,11 @@ class WebReceiver:
         if 200 <= status < 300:
             self.requests.append((request.path, {k.lower(): v for k, v in request.headers.items()}, body))
         if answer == "slow":
+            await asyncio.sleep(30)
+        if answer == "stuck":
+            response = web.StreamResponse(headers={"Content-Length": "100"})
+            await response.prepare(request)
+            await response.write(b"half")
             await asyncio.sleep(30)
         if answer == "endless":
             response = web.StreamResponse()

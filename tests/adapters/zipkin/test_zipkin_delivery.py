@@ -90,9 +90,10 @@ async def test_collector_may_restart(bench, collector):
     await handler.aclose()
 
 
-async def test_answer_without_end_holds_nobody_up(bench, collector):
-    collector.plan = ["endless"]
-    handler = await bench.build()
+@pytest.mark.parametrize("answer", ["endless", "stuck"])
+async def test_answer_without_end_holds_nobody_up(bench, collector, answer):
+    collector.plan = [answer]
+    handler = await bench.build(timeout="150ms")
     report(handler, 1)
 
     assert await bench.until_settled() == {"accepted": 1, "delivered": 1}
