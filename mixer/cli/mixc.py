@@ -24,11 +24,10 @@ from mixer.api.service import MixerStub, awaitable
 from mixer.attributes import AttributeValue, Duration, MappingBag, TrackingBag, ValueType, Vocabulary
 from mixer.attributes.values import ABSENT
 from mixer.cli.attributes import attribute_options, pairs, parse_int, read_attributes
+from mixer.cli.options import CONTEXT
 from mixer.errors import EvalError, ExprError, WireError
 from mixer.expr import compile_expr
 from mixer.expr.jsonform import evaluate_case, references_to_json, value_to_json, vocabulary_from_json
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 @click.group(context_settings=CONTEXT)

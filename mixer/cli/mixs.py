@@ -8,9 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import click
 import structlog
@@ -20,9 +18,9 @@ from rich.table import Table
 
 from mixer import __version__
 from mixer.adapters.loading import AdapterLoadError, load_adapters
-from mixer.attributes import Duration
 from mixer.cli.envoy import invite_envoy
 from mixer.cli.logs import LEVELS, set_up_logging
+from mixer.cli.options import CONTEXT, DURATION, open_store
 from mixer.cli.ports import ready_line
 from mixer.cli.validate import validate_command
 from mixer.errors import MixerError
@@ -30,49 +28,8 @@ from mixer.server.app import MixerServer, ServerOptions
 from mixer.server.transport import TransportKind
 from mixer.server.workers.owner import Owner
 from mixer.server.workers.worker import run_worker
-from mixer.store import Store
-from mixer.store.file import FileStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.cli")
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-class DurationText(click.ParamType):
-    """A duration in Go's form, such as ``1m30s``."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Duration:
-        """Read it, or say what was expected."""
-        if isinstance(value, Duration):
-            return value
-        try:
-            return Duration.parse(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a duration; write it as 500ms, 30s or 1m30s", param, ctx)
-
-
-DURATION = DurationText()
-
-
-def open_store(url: str) -> Store:
-    """The store that a URL names.
-
-    Raises:
-        click.BadParameter: The URL is none that we know.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "fs":
-        path = unquote(parts.netloc + parts.path)
-        if not path:
-            raise click.BadParameter("fs:// needs a path, as in fs:///etc/mixer")
-        return FileStore(Path(path))
-    if parts.scheme in ("k8s", "kube", "kubernetes"):
-        raise click.BadParameter("this version reads configuration from files only; give fs:///path")
-    if not parts.scheme and Path(url).exists():
-        raise click.BadParameter(f"unknown config URL {url!r}; for a folder or file write fs://{Path(url).resolve()}")
-    raise click.BadParameter(f"unknown config URL {url!r}; expected fs:///path")
 
 
 @click.group(context_settings=CONTEXT)
