@@ -250,6 +250,8 @@ def _connection_faults(params: RedisQuotaParams) -> Iterator[FieldError]:
         yield FieldError(("deduplicationDuration",), "must not be negative", "0 to remember nothing")
     if params.database < 0 or (params.database and params.mode is Mode.CLUSTER):
         yield FieldError(("database",), "there is no such database", "0 for a cluster, otherwise 0 or more")
+    if "{" in params.key_prefix or "}" in params.key_prefix:
+        yield FieldError(("keyPrefix",), "braces choose the node of a cluster", "a text without braces")
     if params.mode is Mode.SENTINEL and not params.sentinel_master:
         yield FieldError(("sentinelMaster",), "should not be empty", "the name that the Sentinels have for the master")
     if params.password.get_secret_value() and params.password_file:
