@@ -1,0 +1,213 @@
+"""Bindings: which QuotaSpecs and HTTPAPISpecs hold for a service, from resources of ``config.istio.io/v1alpha2``.
+
+Source: spec proxy 7, 7.1 and 9.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
+
+import re2
+from pydantic import AfterValidator, model_validator
+
+from mixer.store import FieldError, Problem, Resource, ResourceKey, Severity
+from mixer.store.protojson import ProtoModel, bad_value, decode
+from proxy.client.apispec import HttpApi, HTTPAPISpec
+from proxy.client.patterns import AtLeastOne, NotEmpty
+from proxy.client.quotaspec import QuotaRules, QuotaSpec
+
+KINDS: Final = frozenset(("QuotaSpec", "QuotaSpecBinding", "HTTPAPISpec", "HTTPAPISpecBinding"))
+HOSTS: Final = 1_000
+"""Host names whose specs are remembered."""
+
+_LABEL: Final = re2.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def _label(value: str) -> str:
+    if _LABEL.fullmatch(value) is None:
+        raise bad_value("not a DNS label", "at most 63 of a-z, 0-9 and '-', which does not begin or end it")
+    return value
+
+
+Label: TypeAlias = Annotated[str, AfterValidator(_label)]
+
+
+class IstioService(ProtoModel):
+    """A service, by name or by host name; ``labels`` are accepted and mean nothing."""
+
+    name: Label | None = None
+    namespace: Label | None = None
+    domain: NotEmpty | None = None
+    service: NotEmpty | None = None
+    labels: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_way(self) -> IstioService:
+        if (self.name is None) == (self.service is None):
+            raise bad_value("a service is named in one way", "one of name, service")
+        if self.service is not None and (self.namespace is not None or self.domain is not None):
+            raise bad_value("service is the whole host name", "no namespace and no domain beside it")
+        return self
+
+
+class SpecReference(ProtoModel):
+    """A spec, in the binding's namespace unless told otherwise."""
+
+    name: NotEmpty
+    namespace: NotEmpty | None = None
+
+
+class QuotaSpecBinding(ProtoModel):
+    """QuotaSpecs for services."""
+
+    services: Annotated[list[IstioService], AtLeastOne]
+    quota_specs: Annotated[list[SpecReference], AtLeastOne]
+
+
+class HTTPAPISpecBinding(ProtoModel):
+    """HTTPAPISpecs for services."""
+
+    services: Annotated[list[IstioService], AtLeastOne]
+    api_specs: Annotated[list[SpecReference], AtLeastOne]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpecs:
+    """What holds for a host name, in the order of the specs' keys."""
+
+    rules: tuple[QuotaRules, ...] = ()
+    apis: tuple[HTTPAPISpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    kind: str
+    everything: bool
+    hosts: frozenset[str]
+    parts: tuple[str, ...]
+    specs: tuple[ResourceKey, ...]
+
+    def holds_for(self, host: str) -> bool:
+        return self.everything or host in self.hosts or any(part in host for part in self.parts)
+
+
+Spec = TypeVar("Spec", bound=ProtoModel)
+
+
+class SpecIndex:
+    """The specs of each host name; immutable but for its memory of hosts, which is bounded."""
+
+    __slots__ = ("_apis", "_bindings", "_memo", "_rules")
+
+    def __init__(
+        self,
+        rules: dict[ResourceKey, QuotaRules] | None = None,
+        apis: dict[ResourceKey, HTTPAPISpec] | None = None,
+        bindings: Iterable[_Binding] = (),
+    ) -> None:
+        self._rules = rules or {}
+        self._apis = apis or {}
+        self._bindings = tuple(bindings)
+        self._memo: OrderedDict[str, HostSpecs] = OrderedDict()
+
+    @classmethod
+    def build(cls, resources: Iterable[Resource], domain: str = "cluster.local") -> tuple[SpecIndex, list[Problem]]:
+        """The index of what is sound, and what is wrong with the rest; other kinds of resources are passed over.
+
+        Args:
+            resources: Of all namespaces.
+            domain: Follows ``.svc.`` in the host names of services that are named without a domain.
+        """
+        problems: list[Problem] = []
+        rules: dict[ResourceKey, QuotaRules] = {}
+        apis: dict[ResourceKey, HTTPAPISpec] = {}
+        bound: list[Resource] = []
+        for resource in resources:
+            if resource.key.kind == "QuotaSpec":
+                spec = _decode(QuotaSpec, resource, problems)
+                if spec is not None:
+                    rules[resource.key] = QuotaRules([spec])
+            elif resource.key.kind == "HTTPAPISpec":
+                api = _decode(HTTPAPISpec, resource, problems)
+                if api is not None:
+                    apis[resource.key] = api
+                    problems += (
+                        Problem.of(resource, ("spec", "patterns"), text, severity=Severity.WARNING)
+                        for text in HttpApi([api]).warnings
+                    )
+            elif resource.key.kind in KINDS:
+                bound.append(resource)
+        known: set[ResourceKey] = {*rules, *apis}
+        bindings = [_bind(resource, known, domain, problems) for resource in bound]
+        return cls(rules, apis, [binding for binding in bindings if binding is not None]), problems
+
+    def __bool__(self) -> bool:
+        return bool(self._bindings)
+
+    def of(self, host: str) -> HostSpecs:
+        """The specs of a host name."""
+        found = self._memo.get(host)
+        if found is None:
+            keys = sorted({key for binding in self._bindings if binding.holds_for(host) for key in binding.specs})
+            found = HostSpecs(
+                tuple(self._rules[key] for key in keys if key in self._rules),
+                tuple(self._apis[key] for key in keys if key in self._apis),
+            )
+            if len(self._memo) >= HOSTS:
+                self._memo.popitem(last=False)
+            self._memo[host] = found
+        return found
+
+
+def _decode(model: type[Spec], resource: Resource, problems: list[Problem]) -> Spec | None:
+    spec, faults = decode(model, resource.spec)
+    problems += (_problem(resource, fault) for fault in faults)
+    return spec
+
+
+def _problem(resource: Resource, fault: FieldError) -> Problem:
+    return Problem.of(resource, ("spec", *fault.path), fault.message, expected=fault.expected)
+
+
+def _bind(resource: Resource, known: set[ResourceKey], domain: str, problems: list[Problem]) -> _Binding | None:
+    key = resource.key
+    references: list[SpecReference]
+    if key.kind == "QuotaSpecBinding":
+        quota = _decode(QuotaSpecBinding, resource, problems)
+        if quota is None:
+            return None
+        services, references, kind, field = quota.services, quota.quota_specs, "QuotaSpec", "quotaSpecs"
+    else:
+        api = _decode(HTTPAPISpecBinding, resource, problems)
+        if api is None:
+            return None
+        services, references, kind, field = api.services, api.api_specs, "HTTPAPISpec", "apiSpecs"
+
+    def warn(path: tuple[Any, ...], message: str, expected: str) -> None:
+        problems.append(Problem.of(resource, ("spec", *path), message, expected=expected, severity=Severity.WARNING))
+
+    everything, hosts, parts = False, set(), []
+    for place, service in enumerate(services):
+        name = service.service
+        if name is None:
+            home = f"{service.name}.{service.namespace or key.namespace}"
+            hosts.add(f"{home}.{service.domain}" if service.domain is not None else f"{home}.svc.{domain}")
+        elif name == "*":
+            everything = True
+        elif "*" not in name:
+            hosts.add(name)
+        elif len(name) > 2 and name[0] == name[-1] == "*" and "*" not in name[1:-1]:
+            parts.append(name[1:-1])
+        else:
+            warn(("services", place, "service"), f'"{name}" matches nothing', '"*", a host name, or "*PART*"')
+    specs = []
+    for place, reference in enumerate(references):
+        target = ResourceKey(kind, reference.namespace or key.namespace, reference.name)
+        if target in known:
+            specs.append(target)
+        else:
+            warn((field, place), f"there is no {kind} {reference.name} in {target.namespace}", "")
+    return _Binding(kind, everything, frozenset(hosts), tuple(parts), tuple(specs))

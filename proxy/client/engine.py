@@ -1,0 +1,375 @@
+"""The check, step by step: caches first, then Mixer, then what the fail policy makes of silence.
+
+Source: spec proxy 5, 6.3, 6.4, 8.1, 8.4 and 10.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from itertools import count
+from typing import Any, Final
+
+import structlog
+
+from mixer.api.answer import NO_QUOTAS, CheckAnswer, QuotaAnswer, RouteDirective
+from mixer.api.codes import Code
+from mixer.attributes import AttributeBag
+from mixer.errors import MixerCallError
+from proxy.client.background import Background
+from proxy.client.checkcache import CheckCache
+from proxy.client.config import Transport
+from proxy.client.quotacache import QuotaCache, Want
+from proxy.client.quotaspec import QuotaRules, Requirements, requirements
+from proxy.client.shapes import Signature
+from proxy.client.stats import Counters
+from proxy.mixer import CheckCall, Mixer, QuotaDemand
+from proxy.policy import QUOTA_EXHAUSTED, Verdict
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.engine")
+
+_FLIGHTS: Final = 10_000
+
+
+class _Landing(enum.Enum):
+    """How the call that others wait for ended."""
+
+    DONE = 1
+    GIVEN_UP = 2
+    TOO_LATE = 3
+
+
+class _Flight:
+    """A call that requests like its own wait for."""
+
+    __slots__ = ("waiters",)
+
+    def __init__(self) -> None:
+        self.waiters: list[asyncio.Future[_Landing]] = []
+
+    def land(self, landing: _Landing) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(landing)
+
+
+class CheckEngine:
+    """Verdicts for the requests of one transport.
+
+    Args:
+        mixer: Who is asked.
+        transport: Which caches there are, and how long an answer may take.
+        counters: Where everything is counted.
+        monotonic: Seconds.
+        background: Owns the calls that no request waits for.
+    """
+
+    def __init__(
+        self,
+        mixer: Mixer,
+        transport: Transport,
+        counters: Counters,
+        *,
+        monotonic: Callable[[], float],
+        background: Background,
+    ) -> None:
+        self._mixer = mixer
+        self._now = monotonic
+        self._background = background
+        self._timeout_s = transport.check_timeout_s
+        self._counters = counters
+        self._flights: dict[tuple[Signature, ...], _Flight] = {}
+        self._ids = (f"{prefix}{number}" for prefix in [uuid.uuid4()] for number in count())
+        self.checks: Final = None if transport.disable_check_cache else CheckCache()
+        # Without known decisions prefetched tokens are never used. Source: spec proxy 6.4.
+        self.quotas: Final = None if transport.disable_quota_cache or self.checks is None else QuotaCache()
+
+    def check(
+        self, bag: AttributeBag, rules: Sequence[QuotaRules], fails_open: bool, timeout_s: float | None
+    ) -> Verdict | Awaitable[Verdict]:
+        """The verdict on a bag; quotas that the rules demand are charged.
+
+        Args:
+            bag: The whole bag; kept until prefetches that it causes are answered.
+            rules: Which quotas are charged.
+            fails_open: What silence means.
+            timeout_s: The verdict is worth nothing after so many seconds; None leaves it to the transport.
+        """
+        if self.checks is None:
+            return self._ask_for_all(bag, rules, fails_open, self._limit_s(timeout_s))
+        now = self._now()
+        verdict, missed = self.checks.find(bag, now)
+        if verdict is None:
+            return self._missed(bag, missed, rules, fails_open, self._limit_s(timeout_s), now)
+        return self._hit(verdict, bag, rules, fails_open, timeout_s, now)
+
+    def take(
+        self, bag: AttributeBag, charges: Mapping[str, int], fails_open: bool, timeout_s: float | None
+    ) -> Verdict | Awaitable[Verdict]:
+        """Charge quotas, all of them or none; no check rule is asked."""
+        if not charges:
+            return Verdict()
+        self._counters.quota_calls += 1
+        return self._charge(bag, charges, Verdict(), fails_open, self._limit_s(timeout_s))
+
+    def _limit_s(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None or timeout_s > self._timeout_s else timeout_s
+
+    def _hit(
+        self,
+        verdict: Verdict,
+        bag: AttributeBag,
+        rules: Sequence[QuotaRules],
+        fails_open: bool,
+        timeout_s: float | None,
+        now: float,
+    ) -> Verdict | Awaitable[Verdict]:
+        counters = self._counters
+        counters.check_calls += 1
+        counters.check_cache_hits += 1
+        if verdict.code:
+            if not (fails_open and verdict.code == Code.INTERNAL):
+                counters.check_cache_hit_denies += 1
+                return verdict
+            verdict = Verdict(directive=verdict.directive, check_cache_hit=True)
+        counters.check_cache_hit_accepts += 1
+        amounts = requirements(rules, bag) if rules else None
+        if not amounts:
+            return verdict
+        counters.quota_calls += 1
+        if self.quotas is None:
+            return self._charge(bag, amounts, verdict, fails_open, self._limit_s(timeout_s))
+        counters.quota_cache_hits += 1
+        asked = self.quotas.ask(amounts, bag, now)
+        if asked.wants:
+            self._prefetch(bag, asked.wants)
+        if asked.refused:
+            counters.quota_cache_hit_denies += 1
+            return _exhausted(asked.refused, verdict.directive, check_cache_hit=True, quota_cache_hit=True)
+        counters.quota_cache_hit_accepts += 1
+        return Verdict(verdict.code, verdict.message, verdict.directive, True, True, True)
+
+    async def _missed(
+        self,
+        bag: AttributeBag,
+        missed: tuple[Signature, ...],
+        rules: Sequence[QuotaRules],
+        fails_open: bool,
+        limit_s: float,
+        began: float,
+    ) -> Verdict:
+        """Wait for the answer to a request like this one, or ask."""
+        assert self.checks is not None
+        waited = False
+        landing = _Landing.GIVEN_UP
+        while missed and landing is _Landing.GIVEN_UP:
+            flight = self._flights.get(missed)
+            if flight is None:
+                break
+            if not waited:
+                waited = True
+                self._counters.check_coalesced += 1
+            landing = await self._join(flight, limit_s - (self._now() - began))
+            now = self._now()
+            verdict, missed = self.checks.find(bag, now)
+            if verdict is not None:
+                left_s = limit_s - (now - began)
+                answer = self._hit(verdict, bag, rules, fails_open, left_s, now)
+                return answer if isinstance(answer, Verdict) else await answer
+        left_s = limit_s - (self._now() - began) if waited else limit_s
+        asking = self._ask_for_all(bag, rules, fails_open, left_s)
+        # Whoever waited in vain asks at once; to wait in turn would make a queue of calls.
+        if not missed or landing is not _Landing.GIVEN_UP or missed in self._flights or len(self._flights) >= _FLIGHTS:
+            return await asking
+        return await self._fly(missed, asking)
+
+    async def _fly(self, missed: tuple[Signature, ...], asking: Coroutine[Any, Any, Verdict]) -> Verdict:
+        flight = self._flights[missed] = _Flight()
+        landing = _Landing.GIVEN_UP
+        try:
+            verdict = await asking
+            landing = _Landing.DONE
+            return verdict
+        finally:
+            del self._flights[missed]
+            flight.land(landing)
+
+    @staticmethod
+    async def _join(flight: _Flight, left_s: float) -> _Landing:
+        waiter: asyncio.Future[_Landing] = asyncio.get_running_loop().create_future()
+        flight.waiters.append(waiter)
+        try:
+            async with asyncio.timeout(max(0.0, left_s)):
+                return await waiter
+        except TimeoutError:
+            return _Landing.TOO_LATE
+
+    async def _ask_for_all(
+        self, bag: AttributeBag, rules: Sequence[QuotaRules], fails_open: bool, limit_s: float
+    ) -> Verdict:
+        """Ask Mixer for the decision and, exactly, for what the request is charged."""
+        counters = self._counters
+        counters.check_calls += 1
+        counters.check_cache_misses += 1
+        counters.remote_check_calls += 1
+        amounts: Requirements = requirements(rules, bag) if rules else {}
+        if amounts:
+            counters.quota_calls += 1
+            counters.quota_cache_misses += 1
+            counters.remote_quota_calls += 1
+        try:
+            answer = await self._call(bag, amounts, limit_s)
+        except MixerCallError as exc:
+            if amounts:
+                counters.remote_quota_accepts += 1  # a quota without answer passes
+            if fails_open:
+                counters.remote_check_accepts += 1
+            else:
+                counters.remote_check_denies += 1
+            return _failed(exc, fails_open)
+        if self.checks is not None:
+            self.checks.store(bag, answer, self._now())
+        if answer.code and not (fails_open and answer.code == Code.INTERNAL):
+            counters.remote_check_denies += 1
+            return Verdict(answer.code, answer.message, answer.directive, quotas=answer.quotas)
+        counters.remote_check_accepts += 1
+        if not amounts:
+            return Verdict(directive=answer.directive, message="" if answer.code else answer.message)
+        return self._charged(bag, amounts, answer.quotas, answer.directive)
+
+    async def _charge(
+        self, bag: AttributeBag, amounts: Mapping[str, int], decided: Verdict, fails_open: bool, limit_s: float
+    ) -> Verdict:
+        """Ask Mixer for exact charges, the decision being known already."""
+        counters = self._counters
+        counters.quota_cache_misses += 1
+        counters.remote_quota_calls += 1
+        try:
+            answer = await self._call(bag, amounts, limit_s, quotas_only=True)
+        except MixerCallError as exc:
+            counters.remote_quota_accepts += 1
+            return _failed(exc, fails_open, decided)
+        return self._charged(bag, amounts, answer.quotas, decided.directive, decided.check_cache_hit)
+
+    def _charged(
+        self,
+        bag: AttributeBag,
+        amounts: Mapping[str, int],
+        answers: Mapping[str, QuotaAnswer],
+        directive: RouteDirective | None,
+        check_cache_hit: bool = False,
+    ) -> Verdict:
+        refused = [name for name, amount in amounts.items() if amount > 0 and _refuses(answers.get(name))]
+        if not refused:
+            self._counters.remote_quota_accepts += 1
+            return Verdict(Code.OK, "", directive, True, check_cache_hit, quotas=answers)
+        self._counters.remote_quota_denies += 1
+        surplus = {
+            name: answer.granted
+            for name, answer in answers.items()
+            if answer.granted > 0 and amounts.get(name, 0) > 0 and name not in refused
+        }
+        if surplus and not self._background.spawn(lambda: self._give_back(bag, surplus), "give back quotas"):
+            self._counters.quota_units_not_given_back += sum(surplus.values())
+        return _exhausted(refused, directive, check_cache_hit=check_cache_hit, quotas=answers)
+
+    async def _give_back(self, bag: AttributeBag, units: Mapping[str, int]) -> None:
+        counters = self._counters
+        counters.remote_quota_calls += 1
+        total = sum(units.values())
+        try:
+            await self._call(bag, {name: -amount for name, amount in units.items()}, self._timeout_s, quotas_only=True)
+        except MixerCallError as exc:
+            counters.quota_units_not_given_back += total
+            log.debug("quotas_not_given_back", error=str(exc))
+        except asyncio.CancelledError:
+            counters.quota_units_not_given_back += total
+            raise
+        else:
+            counters.quota_units_given_back += total
+
+    def _prefetch(self, bag: AttributeBag, wants: Sequence[Want]) -> None:
+        if not self._background.spawn(lambda: self._fetch(bag, wants), "prefetch quotas"):
+            self._counters.quota_prefetches_not_sent += len(wants)
+            self._settle(bag, wants, NO_QUOTAS)
+
+    async def _fetch(self, bag: AttributeBag, wants: Sequence[Want]) -> None:
+        """Ask for tokens; whatever comes of it concerns the pools only."""
+        counters = self._counters
+        counters.remote_quota_calls += 1
+        counters.remote_quota_prefetch_calls += 1
+        answers: Mapping[str, QuotaAnswer] = NO_QUOTAS
+        try:
+            amounts = {want.quota: want.prefetch.amount for want in wants}
+            answer = await self._call(bag, amounts, self._timeout_s, quotas_only=True, best_effort=True)
+            answers = answer.quotas
+        except MixerCallError as exc:
+            log.debug("prefetch_failed", error=str(exc))
+        finally:
+            self._settle(bag, wants, answers)
+
+    def _settle(self, bag: AttributeBag, wants: Sequence[Want], answers: Mapping[str, QuotaAnswer]) -> None:
+        assert self.quotas is not None
+        now = self._now()
+        for want in wants:
+            self.quotas.answer(want, bag, answers.get(want.quota), now)
+
+    async def _call(
+        self,
+        bag: AttributeBag,
+        amounts: Mapping[str, int],
+        limit_s: float,
+        *,
+        quotas_only: bool = False,
+        best_effort: bool = False,
+    ) -> CheckAnswer:
+        """One Check; whatever goes wrong with it is a MixerCallError."""
+        counters = self._counters
+        counters.remote_calls += 1
+        demands = {name: QuotaDemand(amount, best_effort) for name, amount in amounts.items()}
+        try:
+            if limit_s <= 0:
+                raise TimeoutError
+            async with asyncio.timeout(limit_s):
+                answer = await self._mixer.check(CheckCall(bag, demands, next(self._ids), quotas_only, limit_s))
+        except MixerCallError as exc:
+            counters.call_failed(exc.code)
+            raise
+        except TimeoutError as exc:
+            counters.call_failed(Code.DEADLINE_EXCEEDED)
+            raise MixerCallError(Code.DEADLINE_EXCEEDED, f"no answer within {limit_s:.3g} s") from exc
+        except asyncio.CancelledError:
+            counters.remote_call_cancellations += 1
+            raise
+        except Exception as exc:
+            counters.call_failed(Code.INTERNAL)
+            log.exception("check_crashed")
+            raise MixerCallError(Code.INTERNAL, f"the call failed: {exc!r}") from exc
+        counters.remote_call_successes += 1
+        return answer
+
+
+def _refuses(answer: QuotaAnswer | None) -> bool:
+    """A quota without answer passes, whatever the fail policy. Source: spec proxy 8.1."""
+    return answer is not None and answer.code != Code.UNAVAILABLE and answer.granted <= 0
+
+
+def _exhausted(
+    refused: Sequence[str],
+    directive: RouteDirective | None,
+    *,
+    check_cache_hit: bool,
+    quota_cache_hit: bool = False,
+    quotas: Mapping[str, QuotaAnswer] = NO_QUOTAS,
+) -> Verdict:
+    message = QUOTA_EXHAUSTED + ",".join(refused)
+    return Verdict(Code.RESOURCE_EXHAUSTED, message, directive, True, check_cache_hit, quota_cache_hit, quotas=quotas)
+
+
+def _failed(exc: MixerCallError, fails_open: bool, decided: Verdict | None = None) -> Verdict:
+    directive, cached = (None, False) if decided is None else (decided.directive, decided.check_cache_hit)
+    if fails_open:
+        return Verdict(directive=directive, check_cache_hit=cached, failed=True)
+    return Verdict(exc.code or Code.UNKNOWN, str(exc), directive, check_cache_hit=cached, failed=True)
