@@ -63,9 +63,9 @@ class MappingBag:
 class OverlayBag:
     """A bag with generated attributes on top; those never hide what the caller sent.
 
-    Reads that the overlay answers are not passed down, hence not recorded by a `TrackingBag` below: the
-    generated value is a function of what the generator itself read.
-    Source: spec runtime 4.1.
+    Every read goes down first, so a `TrackingBag` below records the absence that lets a generated value be seen:
+    an answer that used it holds only for requests that do not carry the attribute themselves.
+    Source: spec runtime 4.1, which records nothing here.
     """
 
     __slots__ = ("_below", "_values")
@@ -75,28 +75,36 @@ class OverlayBag:
         self._values: dict[str, AttributeValue] = {}
 
     def get(self, name: str, /) -> AttributeValue | Absent:
-        """The generated value, or else the value below."""
+        """The value below, or else the generated one."""
         return self.lookup(name, ABSENT)
 
     def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
-        """The generated value, or else the value below."""
-        value = self._values.get(name, default)
-        return self._below.lookup(name, default) if value is default else value
+        """The value below, or else the generated one."""
+        value = self._below.lookup(name, default)
+        return self._values.get(name, default) if value is default else value
 
     def peek(self, name: str, /) -> AttributeValue | Absent:
         """Like ``get``, unrecorded."""
-        value = self._values.get(name, ABSENT)
-        return self._below.peek(name) if value is ABSENT else value
+        value = self._below.peek(name)
+        return self._values.get(name, ABSENT) if value is ABSENT else value
 
     def names(self) -> Iterable[str]:
         """Names of both layers, each once."""
         return {*self._below.names(), *self._values}
 
-    def merge(self, values: Mapping[str, AttributeValue]) -> None:
-        """Add generated attributes, except those whose name is already visible."""
+    def merge(self, values: Mapping[str, AttributeValue]) -> list[str]:
+        """Add generated attributes, except those whose name is already visible.
+
+        Returns:
+            The names that the layer below has already.
+        """
+        hidden = []
         for name, value in values.items():
-            if self.peek(name) is ABSENT:
-                self._values[name] = value
+            if self._below.peek(name) is not ABSENT:
+                hidden.append(name)
+            else:
+                self._values.setdefault(name, value)
+        return hidden
 
 
 class Condition(enum.IntEnum):
@@ -123,11 +131,12 @@ class TrackingBag:
     Source: spec language 6.1, spec runtime 4.11.
     """
 
-    __slots__ = ("_below", "_maps", "referenced")
+    __slots__ = ("_below", "_instead", "_maps", "referenced")
 
     def __init__(self, below: AttributeBag) -> None:
         self._below = below
         self._maps: dict[str, TrackedMap] = {}
+        self._instead: set[str] = set()
         self.referenced: dict[Reference | tuple[str, str], Condition] = {}
 
     def get(self, name: str, /) -> AttributeValue | Absent:
@@ -155,6 +164,26 @@ class TrackingBag:
     def names(self) -> Iterable[str]:
         """Names of the attributes present; not recorded."""
         return self._below.names()
+
+    def stands_in_for(self, names: Iterable[str]) -> None:
+        """Say that attributes present here keep others of their name from being seen."""
+        self._instead.update(names)
+
+    def record(self) -> dict[Reference | tuple[str, str], Condition]:
+        """What an answer given now depends on: a copy of what is referenced, made complete.
+
+        A missing key is the same as a missing map, except where another map would then be seen: there the answer
+        needs this map to be present. An entry that was found says so; where none was, the whole map is recorded,
+        as no other entry could say it.
+        """
+        record = dict(self.referenced)
+        if self._instead:
+            looked: dict[str, bool] = {}
+            for (name, _), condition in self.referenced.items():
+                if name in self._instead and name in self._maps:
+                    looked[name] = looked.get(name, False) or condition is Condition.EXACT
+            record |= {(name, ""): Condition.EXACT for name, found in looked.items() if not found}
+        return record
 
 
 class TrackedMap(Mapping[str, str]):

@@ -117,7 +117,7 @@ class Dispatcher:
                 tracked.referenced.update(before_check)
                 quota_id = dedup_id + name if dedup_id else ""  # without an id nothing is a retry
                 result = await self._quota(binding, visible, name, quotas[name], quota_id, drawn)
-                answers[name] = QuotaOutcome(result, dict(tracked.referenced))
+                answers[name] = QuotaOutcome(result, tracked.record())
             return CheckOutcome(outcome.result, outcome.referenced, outcome.directive, answers)
 
     async def report(self, records: Iterable[AttributeBag]) -> None:
@@ -160,16 +160,19 @@ class Dispatcher:
         calls = self._prepare(selected, bag, errors, lambda route: route.handler.generate_attributes)
         answers = await self._call_all(calls, Mapping)
         overlay = OverlayBag(bag)
+        hidden: list[str] = []
         for (route, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, _Failure):
                 errors.append(answer.text)
             elif route.bind is not None:
                 try:
-                    overlay.merge(route.bind(answer, bag))
+                    hidden += overlay.merge(route.bind(answer, bag))
                 except Exception as exc:  # noqa: BLE001  whatever a handler put out
                     errors.append(f"attribute bindings of [{route.instance.name}]: {exc}")
         if errors:
             raise DispatchError("preprocessing attributes failed: ", errors)
+        if hidden and isinstance(bag, TrackingBag):
+            bag.stands_in_for(hidden)
         return overlay
 
     async def _precondition(
@@ -195,7 +198,7 @@ class Dispatcher:
             directive = header_directive(routes.directives, bag, self._match_failed)
         elif denial.direct_response is not None:
             directive = direct_response(denial, denial.direct_response)
-        return CheckOutcome(result, dict(tracked.referenced), directive)
+        return CheckOutcome(result, tracked.record(), directive)
 
     async def _quota(
         self,

@@ -106,14 +106,33 @@ class TestTracking:
     def test_reading_a_map_again_gives_the_same_record(self, bag: TrackingBag) -> None:
         assert bag.get("m") is bag.get("m")
 
-    def test_generated_attributes_are_not_recorded(self, bag: TrackingBag) -> None:
+    def test_generated_attributes_are_recorded_as_absent(self, bag: TrackingBag) -> None:
         overlay = OverlayBag(bag)
-        overlay.merge({"made": "x", "made.map": {"k": "v"}, "n": 2})
+        assert overlay.merge({"made": "x", "made.map": {"k": "v"}, "n": 2}) == ["n"]
+        assert bag.referenced == {}
         assert overlay.get("made") == "x"
         assert overlay.get("made.map")["k"] == "v"  # type: ignore[index]
-        assert bag.referenced == {}
+        assert bag.referenced == {("made", ""): Condition.ABSENCE, ("made.map", ""): Condition.ABSENCE}
         assert overlay.get("n") == 1
-        assert bag.referenced == {("n", ""): Condition.EXACT}
+        assert bag.referenced[("n", "")] is Condition.EXACT
+
+    @pytest.mark.parametrize(
+        ("keys", "whole"),
+        [
+            pytest.param(["x"], True, id="a key that is missing"),
+            pytest.param(["x", "k"], False, id="a key that is there says that the map is"),
+            pytest.param([""], True, id="the empty key"),
+            pytest.param([], False, id="no look at all"),
+        ],
+    )
+    def test_map_that_hides_another_must_be_present(self, bag: TrackingBag, keys: list[str], whole: bool) -> None:
+        bag.stands_in_for(["m", "n", "x"])
+        for key in keys:
+            self.map_of(bag).get(key)
+        bag.get("n")
+
+        assert (bag.record().get(("m", "")) is Condition.EXACT) is whole
+        assert {**bag.referenced, **({("m", ""): Condition.EXACT} if whole else {})} == bag.record()
 
 
 class TestVocabulary:

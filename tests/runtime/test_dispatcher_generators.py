@@ -46,14 +46,15 @@ async def test_generated_attribute_never_overrides_what_was_sent(generating: Ben
     assert await seen(generating, {"source.workload": "mine"}) == "mine"
 
 
-async def test_attribute_that_is_generated_is_not_referenced(generating: Bench) -> None:
-    """The generated value stands for what the generator read."""
+async def test_attribute_that_is_generated_is_referenced_as_absent(generating: Bench) -> None:
+    """The generated value stands for what the generator read, as long as the caller sends none."""
     outcome = await generating.check({"source.uid": "u"})
 
     assert outcome.referenced == {
         ("context.reporter.kind", ""): Condition.ABSENCE,
         ("destination.namespace", ""): Condition.ABSENCE,
         ("source.uid", ""): Condition.EXACT,
+        ("source.workload", ""): Condition.ABSENCE,
     }
 
 
