@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from mixer.api.answer import CheckAnswer
 from mixer.api.codes import Code
-from mixer.api.rpc import Methods
 from mixer.attributes import AttributeBag
 from mixer.errors import MixerError
 from mixer.runtime.controller import Controller
 from mixer.server.guests import House
 from mixer.server.status import service_error
 from mixer.store import StoreContents
+from proxy.envoy.access_log import AccessLog, AccessLogMetrics
 from proxy.envoy.ext_authz import Authorization, Decider
+from proxy.envoy.ext_authz_http import HttpAuthorization
 from proxy.envoy.metrics import PolicyMetrics
+from proxy.envoy.rate_limit import RateLimits
 from proxy.mixer import CheckCall, MixerCallError, QuotaDemand
 from proxy.policy import QUOTA_EXHAUSTED, PolicyClient, Verdict
 
@@ -104,31 +105,37 @@ class DirectClient:
         return ""
 
 
-@dataclass(slots=True)
 class EnvoyGuest:
-    """External authorization and rate limits for every Envoy that calls; see `mixer.server.guests.Guest`."""
+    """External authorization, rate limits and access logs for every Envoy that calls; see `mixer.server.guests.Guest`."""
 
-    methods: Methods
-    client: PolicyClient
-    ports: Collection[str] = ()
+    ports: Collection[str] = (HTTP_PORT,)
+
+    def __init__(self, client: PolicyClient, house: House) -> None:
+        controller, registry = house.controller, house.metrics.registry
+        metrics = PolicyMetrics(registry)
+        decider = Decider(client, lambda: controller.dispatcher.binding.snapshot.wanted)
+        self._http = HttpAuthorization(decider, metrics, controller.ready.is_set)
+        self.methods = (
+            Authorization(decider, metrics).methods
+            | RateLimits(client, metrics).methods
+            | AccessLog(client, AccessLogMetrics(registry)).methods
+        )
 
     def configure(self, contents: StoreContents) -> None:
         """Nothing to follow."""
 
     async def listen(self, name: str, host: str, port: int, *, reuse_port: bool = False) -> int:
-        """No port yet."""
-        raise ValueError(f"nobody serves {name}")
+        """Serve external authorization in its HTTP form."""
+        return await self._http.server.listen(host, port, reuse_port=reuse_port)
 
     async def start(self) -> None:
         """Nothing to start."""
 
     async def stop(self, grace_s: float) -> None:
-        """Nothing to stop."""
+        """Finish the answers in progress."""
+        await self._http.server.stop(grace_s)
 
 
 def invite_envoy(house: House) -> EnvoyGuest:
     """The guest of a house; see `mixer.server.guests.Invitation`."""
-    client = DirectClient(InProcessMixer(house.controller))
-    metrics = PolicyMetrics(house.metrics.registry)
-    decider = Decider(client, lambda: house.controller.dispatcher.binding.snapshot.wanted)
-    return EnvoyGuest(Authorization(decider, metrics).methods, client)
+    return EnvoyGuest(DirectClient(InProcessMixer(house.controller)), house)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from mixer import __version__
 from mixer.adapters.loading import AdapterLoadError, load_adapters
-from mixer.cli.envoy import invite_envoy
+from mixer.cli.envoy import HTTP_PORT, invite_envoy
 from mixer.cli.logs import LEVELS, set_up_logging
 from mixer.cli.options import CONTEXT, DURATION, open_store
 from mixer.cli.ports import ready_line
@@ -102,6 +102,13 @@ main.add_command(validate_command)
     default=9876,
     show_default=True,
     help="HTTP: what is configured, what runs and what is wrong.",
+)
+@click.option(
+    "--ext-authz-http-port",
+    "ext_authz_http_port",
+    default=None,
+    type=click.IntRange(0, 65535),
+    help="HTTP: Envoy's external authorization in its HTTP form; off unless given. The gRPC port has all of Envoy's services.",
 )
 @click.option(
     "--config-default-namespace",
@@ -191,6 +198,7 @@ def server(**flags: Any) -> None:
         handler_timeout_s=flags["handler_timeout"].seconds,
         drain_s=flags["drain_timeout"].seconds,
         strict=flags["strict"],
+        guest_ports={} if flags["ext_authz_http_port"] is None else {HTTP_PORT: flags["ext_authz_http_port"]},
         arguments=flags,
     )
     try:

@@ -110,6 +110,7 @@ class MixerServer:
         if self._waiting is not None:
             self._waiting.cancel()
         self._health.set_serving(False)
+        self._guests.drain()
         await self._transport.stop(self._options.drain_s)
         await self._guests.stop(self._options.drain_s)
         await self.controller.aclose()

@@ -6,7 +6,9 @@ published. Its calls are counted and guarded as Mixer's are.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TypeAlias
@@ -80,6 +82,7 @@ class Guests:
 
     def __init__(self, invitations: Sequence[Invitation], house: House) -> None:
         self._house = house
+        self._draining = asyncio.Event()
         self._guests = [invite(house) for invite in invitations]
         if self._guests:
             house.controller.followers.append(self._configure)
@@ -90,7 +93,7 @@ class Guests:
         methods = Methods()
         for guest in self._guests:
             methods |= guest.methods
-        return guarded(methods, self._house)
+        return guarded(methods, self._house, self._draining)
 
     def _configure(self, contents: StoreContents) -> None:
         for guest in self._guests:
@@ -119,17 +122,24 @@ class Guests:
             bound[name] = await guest.listen(name, host, port, reuse_port=reuse_port)
         return bound
 
+    def drain(self) -> None:
+        """End streams that would not end by themselves, so that the transport need not wait for them."""
+        self._draining.set()
+
     async def stop(self, grace_s: float) -> None:
         """Stop them all."""
         for guest in reversed(self._guests):
             await guest.stop(grace_s)
 
 
-def guarded(methods: Methods, house: House) -> Methods:
-    """The methods with what Mixer's own have: refused before there is a configuration, counted, never crashing."""
+def guarded(methods: Methods, house: House, draining: asyncio.Event) -> Methods:
+    """The methods with what Mixer's own have: refused before there is a configuration, counted, never crashing.
+
+    Streams get no more messages once ``draining`` is set.
+    """
     return Methods(
         {path: _unary(path, serve, house) for path, serve in methods.unary.items()},
-        {path: _stream(path, serve, house) for path, serve in methods.streams.items()},
+        {path: _stream(path, serve, house, draining) for path, serve in methods.streams.items()},
     )
 
 
@@ -157,7 +167,7 @@ def _unary(path: str, serve: Unary, house: House) -> Unary:
     return call
 
 
-def _stream(path: str, serve: Stream, house: House) -> Stream:
+def _stream(path: str, serve: Stream, house: House, draining: asyncio.Event) -> Stream:
     name = path.removeprefix("/")
 
     async def call(requests: AsyncIterator[bytes], head: CallHead) -> AsyncGenerator[bytes, None]:
@@ -165,8 +175,9 @@ def _stream(path: str, serve: Stream, house: House) -> Stream:
         try:
             if not house.controller.ready.is_set():
                 raise _not_ready()
-            async for answer in serve(requests, head):
-                yield answer
+            async with aclosing(serve(_until(draining, requests), head)) as answers:
+                async for answer in answers:
+                    yield answer
             code = Code.OK
         except Exception as exc:
             error = _error(path, exc)
@@ -176,6 +187,28 @@ def _stream(path: str, serve: Stream, house: House) -> Stream:
             house.metrics.rpcs.labels(name, code.name).inc()
 
     return call
+
+
+async def _until(draining: asyncio.Event, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The messages of a stream, up to its end or to the drain."""
+    end = asyncio.ensure_future(draining.wait())
+    try:
+        while not end.done():
+            coming = asyncio.ensure_future(anext(requests, None))
+            try:
+                await asyncio.wait((coming, end), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.gather(coming, return_exceptions=True)
+            if coming.cancelled():
+                return
+            data = coming.result()
+            if data is None:
+                return
+            yield data
+    finally:
+        end.cancel()
 
 
 def _not_ready() -> ServiceError:

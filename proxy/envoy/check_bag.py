@@ -20,6 +20,7 @@ FORWARDED_HEADER: Final = "x-istio-attributes"
 OWN_HEADERS: Final = (FORWARDED_HEADER, "x-envoy-auth-partial-body")
 """Headers of the question that are no headers of the request as the service gets it."""
 
+INBOUND: Final = "inbound"
 OUTBOUND: Final = "outbound"
 _GRPC_TYPES: Final = frozenset(("application/grpc", "application/grpc+proto", "application/grpc+json"))
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mixer.api.rpc import CallHead
 from mixer.attributes import AttributeValue, Timestamp
-from proxy.envoy.check_bag import FORWARDED_HEADER, OWN_HEADERS
+from proxy.envoy.check_bag import FORWARDED_HEADER, INBOUND, OUTBOUND, OWN_HEADERS
 from proxy.envoy.gen.auth_pb2 import AttributeContext
 from proxy.envoy.identity import Token, metadata_map, principal, token_of
 from proxy.envoy.values import read_texts
@@ -29,6 +29,12 @@ known_principal: Final = lru_cache(maxsize=4096)(principal)
 @lru_cache(maxsize=1024)  # a route says the same each time
 def _static(extensions: frozenset[tuple[str, str]]) -> tuple[Mapping[str, AttributeValue], tuple[str, ...]]:
     return read_texts(sorted(extensions))
+
+
+def static_of_listener(listener: str) -> Mapping[str, AttributeValue]:
+    """What the name of a listener tells: its direction, when it begins with one, as names of access logs do."""
+    direction = listener.partition("_")[0]
+    return {"context.reporter.kind": direction} if direction in (INBOUND, OUTBOUND) else _NO_STATIC
 
 
 def timeout_s(head: CallHead) -> float | None:
@@ -74,9 +80,11 @@ class GrpcSeen:
             self.service = texts.pop(SERVICE_KEY, "")
             if texts:
                 self.static, self.faults = _static(frozenset(texts.items()))
-        if self.tcp:
-            self.service = self.service or head.header(LISTENER_HEADER)
-        else:
+        if (not self.service or self.tcp) and (listener := head.header(LISTENER_HEADER)):
+            self.service = self.service or listener
+            if not extensions:
+                self.static = static_of_listener(listener)
+        if not self.tcp:
             self.forwarded = self._all_headers().pop(FORWARDED_HEADER, "")
 
     @property

@@ -123,6 +123,7 @@ class Worker:
                 await asyncio.gather(starting, return_exceptions=True)
         finally:
             health.set_serving(False)
+            self._guests.drain()
             await transport.stop(options.drain_s)
             await self._guests.stop(options.drain_s)
             await self._controller.aclose()
