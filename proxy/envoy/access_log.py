@@ -29,6 +29,7 @@ from proxy.envoy.gen.accesslog_pb2 import (
     StreamAccessLogsResponse,
     TCPAccessLogEntry,
 )
+from proxy.envoy.identity import plain
 from proxy.envoy.log_connections import DEFAULT_LIMITS, OTHER_TYPE, ConnectionLimits, Connections
 from proxy.envoy.log_entry import LogStream, log_stream
 from proxy.envoy.log_http import HttpEntry, request_bag, response_bag
@@ -140,7 +141,8 @@ class AccessLog:
             message = self._salvaged(data)
         if message.HasField("identifier"):
             identifier = message.identifier
-            stream = log_stream(identifier.node.id, identifier.log_name, self._faulty_tag)
+            node = identifier.node
+            stream = log_stream(node.id, identifier.log_name, plain(node.metadata), self._faulty_tag)
         if message.HasField("http_logs"):
             await self._take_requests(stream, message.http_logs.log_entry)
         elif message.HasField("tcp_logs"):

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration as WireDuration
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp as WireTimestamp
 
 from mixer.attributes import ABSENT, Absent, AttributeBag, AttributeValue, Duration, Timestamp
+from proxy.client.node import local_node
 from proxy.envoy import flags
 from proxy.envoy.correlation import HTTP_FILTER, TCP_FILTER, CheckRecord, read_record
 from proxy.envoy.gen.accesslog_pb2 import AccessLogCommon, TLSProperties
@@ -40,6 +41,9 @@ _SECOND: Final = 1_000_000_000
 
 _principal: Final = lru_cache(maxsize=4096)(principal)
 _namespace_of: Final = lru_cache(maxsize=4096)(namespace_of)
+
+_NOTHING: Final[Mapping[str, AttributeValue]] = {}
+_NO_METADATA: Final[Mapping[str, Struct]] = {}
 
 _RBAC: Final = "envoy.filters.http.rbac"
 _RBAC_RESULT: Final = "shadow_engine_result"
@@ -66,86 +70,66 @@ class LogStream:
     on_fault: Callable[[str], None] = lambda fault: None
 
 
-def log_stream(node: str, log_name: str, on_fault: Callable[[str], None] = lambda fault: None) -> LogStream:
-    """The stream of a node and a log name."""
+def log_stream(
+    node: str,
+    log_name: str,
+    metadata: Mapping[str, object] = MappingProxyType({}),
+    on_fault: Callable[[str], None] = lambda fault: None,
+) -> LogStream:
+    """The stream of a node and a log name; the node's id or its metadata name the workload next to it."""
     word = log_name.partition("_")[0]
     direction = word if word in (INBOUND, OUTBOUND) else ""
-    return LogStream(node, log_name, direction, MappingProxyType(_local_attributes(node, direction)), on_fault)
-
-
-def _local_attributes(node: str, direction: str) -> dict[str, AttributeValue]:
-    """Of a node id of the form ``type~address~NAME.NAMESPACE~domain``; nothing of other forms."""
-    parts = node.split("~")
-    if len(parts) != 4 or not (parts[2] and (space := parts[2].partition(".")[2].partition(".")[0])):
-        return {}
-    uid = f"kubernetes://{parts[2]}"
-    side = "source" if direction == OUTBOUND else "destination"
-    return {"context.reporter.uid": uid, f"{side}.uid": uid, f"{side}.namespace": space}
+    local: Mapping[str, AttributeValue] = {}
+    if node.count("~") == 3 or "NODE_UID" in metadata:  # an Envoy need not be called as in a mesh
+        workload = local_node(metadata, node)
+        local = workload.attributes(outbound=direction == OUTBOUND) if workload.uid else {}
+    return LogStream(node, log_name, direction, local, on_fault)
 
 
 class LogEntry:
     """An entry of either kind; the subclass has the rest of its fields.
 
     Attributes:
+        metadata: What filters left, by filter.
         record: What the check left in the entry; None when no check of ours ran.
         service: Key of the configuration that applies: that of the check, that of the tag ``service_config``, or
             the name of the log.
     """
 
-    __slots__ = ("_extra", "common", "record", "service", "stream")
+    __slots__ = ("common", "metadata", "record", "service", "stream")
 
     def __init__(self, stream: LogStream, common: AccessLogCommon) -> None:
         self.stream = stream
         self.common = common
+        self.metadata: Mapping[str, Struct] = _NO_METADATA
         self.record: CheckRecord | None = None
         self.service = ""
-        self._extra: dict[str, AttributeValue | Struct | Absent] | None = None
         if common.HasField("metadata"):
-            self.record = record = read_record(common.metadata.filter_metadata)
+            self.metadata = metadata = common.metadata.filter_metadata
+            self.record = record = read_record(metadata)
             if record is not None:
                 self.service = record.service
         if not self.service:
             self.service = common.custom_tags.get(SERVICE_KEY) or stream.log_name
 
-    def other(self, name: str) -> AttributeValue | Absent:
-        """An attribute that no table has: by a custom tag of that name, or what the filter of that name left."""
-        extra = self._extra
-        if extra is None:
-            extra = self._extra = self._read_extra()
-        value = extra.get(name, ABSENT)
-        if isinstance(value, Struct):
-            value = extra[name] = metadata_map(value) or ABSENT
-        return value
-
-    def others(self) -> Iterable[str]:
-        """Names for `other`; what a filter left may turn out to be nothing that an attribute holds."""
-        self.other("")
-        return self._extra or ()
-
-    def _read_extra(self) -> dict[str, AttributeValue | Struct | Absent]:
-        found: dict[str, AttributeValue | Struct | Absent] = {}
-        common = self.common
-        if common.HasField("metadata"):
-            metadata = common.metadata.filter_metadata
-            found = {name: metadata[name] for name in metadata if name not in _OWN_NAMESPACES}
-        tags = common.custom_tags
-        named = sorted((name, tags[name]) for name in tags if "." in name and name not in _OWN_TAGS)
+    def told(self) -> Mapping[str, AttributeValue]:
+        """Attributes that are there as such: those that the check kept, over those of custom tags and of filters."""
+        record = self.record
+        checked: Mapping[str, AttributeValue] = _NOTHING if record is None else record.attributes
+        tags = self.common.custom_tags
+        named = [(name, tags[name]) for name in tags if "." in name and name not in _OWN_TAGS]
         if named:
             values, faults = _read_tags(tuple(named))
-            found.update(values)
+            checked = {**values, **checked}
             for fault in faults:
                 self.stream.on_fault(fault)
-        return found
-
-    def filter_struct(self, name: str) -> Struct | None:
-        """What a filter left, as it is."""
-        if not self.common.HasField("metadata"):
-            return None
-        metadata = self.common.metadata.filter_metadata
-        return metadata.get(name)
+        metadata = self.metadata
+        if len(metadata) > (record is not None):
+            left = {name: metadata_map(metadata[name]) for name in metadata if name not in _OWN_NAMESPACES}
+            checked = {**{name: texts for name, texts in left.items() if texts}, **checked}
+        return checked
 
 
-Entry = TypeVar("Entry", bound=LogEntry)
 Read = Callable[[Any], AttributeValue | Absent]
 """Fetches an attribute from an entry."""
 
@@ -158,7 +142,9 @@ class Row:
     read: Read
 
 
-_read_tags: Final = lru_cache(maxsize=1024)(read_texts)
+@lru_cache(maxsize=1024)  # a route says the same each time
+def _read_tags(tags: tuple[tuple[str, str], ...]) -> tuple[Mapping[str, AttributeValue], tuple[str, ...]]:
+    return read_texts(sorted(tags))
 
 
 # Values
@@ -278,8 +264,8 @@ def _error_message(entry: LogEntry) -> str | Absent:
 
 def _rbac(key: str) -> Read:
     def read(entry: LogEntry) -> str | Absent:
-        struct = entry.filter_struct(_RBAC)
-        return ABSENT if struct is None else metadata_map(struct).get(key) or ABSENT
+        metadata = entry.metadata
+        return metadata_map(metadata[_RBAC]).get(key) or ABSENT if _RBAC in metadata else ABSENT
 
     return read
 
@@ -330,23 +316,20 @@ class DerivedBag:
     This is what the sidecar client composes with configured attributes.
     """
 
-    __slots__ = ("_checked", "_entry", "_reads")
+    __slots__ = ("_entry", "_reads", "_told")
 
     def __init__(self, entry: LogEntry, reads: Mapping[str, Read]) -> None:
         self._entry = entry
         self._reads = reads
-        record = entry.record
-        self._checked: Mapping[str, AttributeValue] = {} if record is None else record.attributes
+        self._told = entry.told()
 
     def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
         """The value of an attribute, or the default."""
-        value = self._checked.get(name)
+        value = self._told.get(name)
         if value is not None:
             return value
         read = self._reads.get(name)
-        if read is not None and (found := read(self._entry)) is not ABSENT:
-            return found
-        return self._entry.other(name)
+        return default if read is None else read(self._entry)
 
     def get(self, name: str, /) -> AttributeValue | Absent:
         """The value of an attribute, or `ABSENT`."""
@@ -358,73 +341,71 @@ class DerivedBag:
 
     def names(self) -> Iterable[str]:
         """Names of the attributes present."""
-        known = {**self._checked, **self._reads, **dict.fromkeys(self._entry.others())}
-        return [name for name in known if self.lookup(name, ABSENT) is not ABSENT]
+        return [name for name in {**self._told, **self._reads} if self.lookup(name, ABSENT) is not ABSENT]
 
 
 Merge = Callable[[Any, AttributeValue | Absent], AttributeValue | Absent]
 """What an attribute is at the end: from the entry, and what it was at the beginning."""
 
 
-class _Values(dict[str, AttributeValue | Absent]):
-    """Values as far as they were asked for; one that is new is fetched from the end, the beginning, or the node."""
-
-    __slots__ = ("below", "entry", "merges", "reads")
-
-    def __init__(
-        self, entry: LogEntry, below: AttributeBag, reads: Mapping[str, Read], merges: Mapping[str, Merge]
-    ) -> None:
-        self.entry = entry
-        self.below = below
-        self.reads = reads
-        self.merges = merges
-
-    def __missing__(self, name: str) -> AttributeValue | Absent:
-        read = self.reads.get(name)
-        value: AttributeValue | Absent = ABSENT if read is None else read(self.entry)
-        if value is ABSENT:
-            value = self.below.lookup(name, ABSENT)
-            merge = self.merges.get(name)
-            if merge is not None:
-                value = merge(self.entry, value)
-            if value is ABSENT:
-                value = self.entry.stream.local.get(name, ABSENT)
-        self[name] = value
-        return value
-
-
 class ReportBag:
     """A record for Report: what is known at the end, over the composed attributes of the beginning.
+
+    Most attributes are read once, so that only maps, which are costly to make, are kept.
 
     Args:
         entry: The entry.
         composed: What the sidecar client made of its `DerivedBag`.
         reads: Fetches what is known at the end.
-        merges: Makes of a value of the beginning that of the end; asked after ``reads``.
+        merges: Makes of a value of the beginning that of the end.
     """
 
-    __slots__ = ("_values", "entry")
+    __slots__ = ("_below", "_look", "_maps", "_merges", "_reads", "entry")
 
     def __init__(
         self, entry: LogEntry, composed: AttributeBag, reads: Mapping[str, Read], merges: Mapping[str, Merge]
     ) -> None:
         self.entry: Final = entry
-        self._values = _Values(entry, composed, reads, merges)
+        self._below = composed
+        self._look = composed.lookup
+        self._reads = reads
+        self._merges = merges
+        self._maps: dict[str, AttributeValue] = {}
 
     def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
         """The value of an attribute, or the default."""
-        return self._values[name]
+        read = self._reads.get(name)
+        if read is not None:
+            value = self._maps.get(name)
+            if value is not None:
+                return value
+            found = read(self.entry)
+            if found is not ABSENT:
+                if found.__class__ is dict:
+                    self._maps[name] = found
+                return found
+        elif name in self._merges:
+            return self._merged(name)
+        found = self._look(name, default)
+        return self.entry.stream.local.get(name, default) if found is default else found
+
+    def _merged(self, name: str) -> AttributeValue | Absent:
+        value: AttributeValue | Absent | None = self._maps.get(name)
+        if value is None:
+            value = self._merges[name](self.entry, self._look(name, ABSENT))
+            if value is not ABSENT:
+                self._maps[name] = value
+        return value
 
     def get(self, name: str, /) -> AttributeValue | Absent:
         """The value of an attribute, or `ABSENT`."""
-        return self._values[name]
+        return self.lookup(name, ABSENT)
 
     def peek(self, name: str, /) -> AttributeValue | Absent:
         """The value of an attribute, or `ABSENT`."""
-        return self._values[name]
+        return self.lookup(name, ABSENT)
 
     def names(self) -> Iterable[str]:
         """Names of the attributes present."""
-        values = self._values
-        known = {*values.reads, *values.merges, *values.below.names(), *self.entry.stream.local}
-        return [name for name in known if values[name] is not ABSENT]
+        known = {*self._reads, *self._merges, *self._below.names(), *self.entry.stream.local}
+        return [name for name in known if self.lookup(name, ABSENT) is not ABSENT]

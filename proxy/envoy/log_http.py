@@ -64,7 +64,7 @@ class HttpEntry(LogEntry):
     def token(self) -> Token:
         """What the JWT filter verified."""
         if self._token is None:
-            self._token = token_of(self.common.metadata.filter_metadata)
+            self._token = token_of(self.metadata)
         return self._token
 
 
