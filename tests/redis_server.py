@@ -46,7 +46,11 @@ class RedisServer:
             RuntimeError: It did not come up; the message ends with its log.
         """
         server = cls(port or free_port(), arguments, auth)
-        server._run()
+        try:
+            server._run()
+        except BaseException:
+            server._directory.cleanup()
+            raise
         return server
 
     @property

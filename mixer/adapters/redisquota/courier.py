@@ -205,14 +205,17 @@ class Courier:
                 pass
 
 
+_ACCESS_MARKS: Final = ("NOAUTH", "NOPERM", "WRONGPASS", "user executing the script", "ACL failure in script")
+
+
 def _reason(exc: BaseException) -> Reason:
     text = str(exc)
     if isinstance(exc, TimeoutError) or "Timeout" in type(exc).__name__:
         return Reason.TIMEOUT
     if isinstance(exc, OutOfMemoryError) or "OOM command not allowed" in text:
         return Reason.OUT_OF_MEMORY
-    if isinstance(exc, AuthenticationError | AuthorizationError | NoPermissionError) or text.startswith(
-        ("NOAUTH", "NOPERM", "WRONGPASS")
+    if isinstance(exc, AuthenticationError | AuthorizationError | NoPermissionError) or any(
+        mark in text for mark in _ACCESS_MARKS
     ):
         return Reason.ACCESS
     if isinstance(exc, OSError) or "Connection" in type(exc).__name__:

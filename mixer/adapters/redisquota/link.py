@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from redis.asyncio import Connection, ConnectionPool, RedisCluster, Sentinel, SSLConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, RedisCluster, Sentinel, SSLConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -91,11 +91,16 @@ class PasswordFile(CredentialProvider):
         password = self._path.read_text(encoding="utf-8").strip()
         return (self._username, password) if self._username else (password,)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """The same; the file is small and mounted, so reading it takes no time worth a thread."""
+        return self.get_credentials()
+
 
 class SingleLink:
     """A connection to one server; which one, a pool of redis-py knows."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, sentinels: Sequence[Redis] = ()) -> None:
+        self._sentinels = sentinels
         self._connection: Connection = pool.make_connection()  # type: ignore[no-untyped-call]
         self._pool = pool
         self._used = 0.0
@@ -147,6 +152,8 @@ class SingleLink:
         """See `Link`."""
         await self._connection.disconnect(nowait=True)
         await self._pool.aclose()
+        for sentinel in self._sentinels:
+            await sentinel.aclose()
 
 
 class ClusterLink:
@@ -203,7 +210,7 @@ def open_links(params: RedisQuotaParams) -> list[Link]:
         settings |= {"ssl": params.tls is not None, "max_connections": 1, "retry": Retry(NoBackoff(), 0)}
         return [ClusterLink(RedisCluster(startup_nodes=list(nodes), **settings)) for _ in range(count)]
     if params.mode is Mode.SENTINEL:
-        return [SingleLink(_sentinel_pool(params, addresses, settings)) for _ in range(count)]
+        return [_sentinel_link(params, addresses, settings) for _ in range(count)]
     ((host, port),) = addresses
     kind = Connection if params.tls is None else SSLConnection
     return [
@@ -211,16 +218,15 @@ def open_links(params: RedisQuotaParams) -> list[Link]:
     ]
 
 
-def _sentinel_pool(
-    params: RedisQuotaParams, addresses: list[tuple[str, int]], settings: dict[str, Any]
-) -> SentinelConnectionPool:
+def _sentinel_link(params: RedisQuotaParams, addresses: list[tuple[str, int]], settings: dict[str, Any]) -> SingleLink:
     tls = {"ssl": True} if params.tls is not None else {}
     theirs = _settings(params, params.sentinel_username, params.sentinel_password.get_secret_value(), "")
-    theirs["socket_timeout"] = CONNECT_TIMEOUT_S / 2
+    theirs |= {"socket_timeout": CONNECT_TIMEOUT_S / 2, "retry": Retry(NoBackoff(), 0)}
     sentinel = Sentinel(addresses, sentinel_kwargs={**theirs, **tls})  # type: ignore[no-untyped-call]
-    return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+    pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
         params.sentinel_master, sentinel, db=params.database, **tls, **settings
     )
+    return SingleLink(pool, sentinel.sentinels)
 
 
 def _settings(params: RedisQuotaParams, username: str, password: str, password_file: str) -> dict[str, Any]:
