@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import httptools
 import structlog
@@ -125,12 +125,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         server = self._server
         if len(server.connections) >= self._bounds.connections or server.draining:
             server.refused("too_many_connections")
-            transport.abort()
+            self._transport.abort()
             return
         server.connections.add(self)
         self._task = asyncio.get_running_loop().create_task(self._answer_all(), name="answer checks over HTTP")
