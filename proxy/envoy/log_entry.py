@@ -20,10 +20,11 @@ from google.protobuf.timestamp_pb2 import Timestamp as WireTimestamp
 from mixer.attributes import ABSENT, Absent, AttributeBag, AttributeValue, Duration, Timestamp
 from proxy.client.node import local_node
 from proxy.envoy import flags
-from proxy.envoy.correlation import HTTP_FILTER, TCP_FILTER, CheckRecord, read_record
+from proxy.envoy.correlation import HTTP_FILTER, TCP_FILTER, CheckRecord
 from proxy.envoy.gen.accesslog_pb2 import AccessLogCommon, TLSProperties
 from proxy.envoy.gen.core_pb2 import Address
 from proxy.envoy.identity import metadata_map, namespace_of, principal
+from proxy.envoy.log_record import record_of
 from proxy.envoy.question import SERVICE_KEY
 from proxy.envoy.values import ip_bytes, read_texts
 from proxy.status import status_text
@@ -106,7 +107,7 @@ class LogEntry:
         self.service = ""
         if common.HasField("metadata"):
             self.metadata = metadata = common.metadata.filter_metadata
-            self.record = record = read_record(metadata)
+            self.record = record = record_of(metadata)
             if record is not None:
                 self.service = record.service
         if not self.service:
