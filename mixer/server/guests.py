@@ -7,20 +7,16 @@ published. Its calls are counted and guarded as Mixer's are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Protocol, TypeAlias
 
 import structlog
 
-from mixer.api.codes import Code
-from mixer.api.rpc import CallHead, Methods, ServiceError, Stream, Unary
-from mixer.errors import MixerError
+from mixer.api.rpc import Methods
 from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
-from mixer.server.status import service_error
+from mixer.server.guard import guarded
 from mixer.store import StoreContents
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.guests")
@@ -93,7 +89,7 @@ class Guests:
         methods = Methods()
         for guest in self._guests:
             methods |= guest.methods
-        return guarded(methods, self._house, self._draining)
+        return guarded(methods, self._house.controller.ready.is_set, self._house.metrics, self._draining)
 
     def _configure(self, contents: StoreContents) -> None:
         for guest in self._guests:
@@ -130,95 +126,3 @@ class Guests:
         """Stop them all."""
         for guest in reversed(self._guests):
             await guest.stop(grace_s)
-
-
-def guarded(methods: Methods, house: House, draining: asyncio.Event) -> Methods:
-    """The methods with what Mixer's own have: refused before there is a configuration, counted, never crashing.
-
-    Streams get no more messages once ``draining`` is set.
-    """
-    return Methods(
-        {path: _unary(path, serve, house) for path, serve in methods.unary.items()},
-        {path: _stream(path, serve, house, draining) for path, serve in methods.streams.items()},
-    )
-
-
-def _unary(path: str, serve: Unary, house: House) -> Unary:
-    name = path.removeprefix("/")
-    observe = house.metrics.rpc_seconds.labels(name).observe
-    count_ok = house.metrics.rpcs.labels(name, Code.OK.name).inc
-    ready = house.controller.ready
-
-    async def call(data: bytes, head: CallHead) -> bytes:
-        started = perf_counter()
-        try:
-            if not ready.is_set():
-                raise _not_ready()
-            answer = await serve(data, head)
-        except Exception as exc:
-            error = _error(path, exc)
-            house.metrics.rpcs.labels(name, error.code.name).inc()
-            raise error from exc
-        finally:
-            observe(perf_counter() - started)
-        count_ok()
-        return answer
-
-    return call
-
-
-def _stream(path: str, serve: Stream, house: House, draining: asyncio.Event) -> Stream:
-    name = path.removeprefix("/")
-
-    async def call(requests: AsyncIterator[bytes], head: CallHead) -> AsyncGenerator[bytes, None]:
-        code = Code.CANCELLED  # unless it ends by itself
-        try:
-            if not house.controller.ready.is_set():
-                raise _not_ready()
-            async with aclosing(serve(_until(draining, requests), head)) as answers:
-                async for answer in answers:
-                    yield answer
-            code = Code.OK
-        except Exception as exc:
-            error = _error(path, exc)
-            code = error.code
-            raise error from exc
-        finally:
-            house.metrics.rpcs.labels(name, code.name).inc()
-
-    return call
-
-
-async def _until(draining: asyncio.Event, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The messages of a stream, up to its end or to the drain."""
-    end = asyncio.ensure_future(draining.wait())
-    try:
-        while not end.done():
-            coming = asyncio.ensure_future(anext(requests, None))
-            try:
-                await asyncio.wait((coming, end), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.gather(coming, return_exceptions=True)
-            if coming.cancelled():
-                return
-            data = coming.result()
-            if data is None:
-                return
-            yield data
-    finally:
-        end.cancel()
-
-
-def _not_ready() -> ServiceError:
-    return ServiceError(Code.UNAVAILABLE, "no configuration has been loaded yet")
-
-
-def _error(path: str, exc: Exception) -> ServiceError:
-    if isinstance(exc, ServiceError):
-        return exc
-    if isinstance(exc, MixerError):
-        return service_error(exc)
-    log.error("request_crashed", method=path, exc_info=exc)
-    return ServiceError(Code.INTERNAL, f"internal error: {type(exc).__name__}: {exc}")
