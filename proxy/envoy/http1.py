@@ -19,6 +19,7 @@ import structlog
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.envoy.http1")
 
+_HEAD_TOO_LARGE: Final = (431, "the request's head is too large", "head_too_large")
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -117,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._current = Request()
-        self._head_bytes = self._body_bytes = 0
+        self._head_bytes = self._body_bytes = self._named_bytes = 0
         self._in_request = self._last = self._paused = self._busy = False
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -168,7 +169,7 @@ class Connection(asyncio.Protocol):
             self._refuse(400, f"bad request: {exc}", "malformed")
         if self._in_request and not self._last:
             if self._head_bytes > self._bounds.head_bytes:
-                self._refuse(431, "the request's head is too large", "head_too_large")
+                self._refuse(*_HEAD_TOO_LARGE)
             elif self._body_bytes > self._bounds.body_bytes:
                 self._refuse(413, "the request's body is too large", "body_too_large")
         if self._in_request != (self._deadline is not None):
@@ -210,15 +211,17 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._current = Request()
-        self._body_bytes = 0
+        self._body_bytes = self._named_bytes = 0
         self._in_request = True
 
     def on_url(self, url: bytes) -> None:
         """A piece of its target."""
+        self._named_bytes += len(url)
         self._current.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One of its headers."""
+        self._named_bytes += len(name) + len(value) + 4
         try:
             self._current.headers.append((name.decode().lower(), value.decode()))
         except UnicodeDecodeError:
@@ -234,9 +237,12 @@ class Connection(asyncio.Protocol):
         request = self._current
         request.method = self._parser.get_method().decode()
         request.keep_alive = self._parser.should_keep_alive() or self._parser.should_upgrade()
-        self._ready.append(request)
         self._in_request = False
         self._head_bytes = 0
+        if self._named_bytes > self._bounds.head_bytes:  # it came so fast that it is whole already
+            self._refuse(*_HEAD_TOO_LARGE)
+        elif not self._last:
+            self._ready.append(request)
 
     # Answers
 
