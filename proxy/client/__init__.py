@@ -40,6 +40,7 @@ from proxy.client.config import (
     Transport,
     read_config,
 )
+from proxy.client.connection import TcpConnection
 from proxy.client.node import LocalNode, local_node
 from proxy.client.outcome import check_attributes, http_status, status_text
 from proxy.client.sidecar import SidecarClient
@@ -56,6 +57,7 @@ __all__ = [
     "SidecarClient",
     "SpecIndex",
     "TcpClientConfig",
+    "TcpConnection",
     "Transport",
     "Verdict",
     "check_attributes",
