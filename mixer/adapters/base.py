@@ -29,8 +29,9 @@ from pydantic import ConfigDict
 from mixer.api.answer import QuotaLevel
 from mixer.api.codes import Code as Code
 from mixer.attributes import AttributeValue, Duration, Timestamp
-from mixer.store.problem import FieldError
+from mixer.store.problem import FieldError, Problem
 from mixer.store.protojson import ProtoModel
+from mixer.store.resource import Resource, ResourceKey
 from mixer.templates import InferredTypes, Template
 from mixer.templates.quota import QuotaInstance
 
@@ -231,6 +232,8 @@ class Env:
             families may be of the kind `StreamedMetric`.
         metrics: What ``--monitoring-port`` serves: Mixer's metrics of itself. Handlers come and go and a
             registry takes a name once, so collectors made here are kept in ``shared``.
+        objects: What `AdapterInfo.objects` made of the configuration's objects; None for adapters without.
+            When they change, the handler is built anew.
     """
 
     handler: str
@@ -240,6 +243,7 @@ class Env:
     shared: MutableMapping[str, Any]
     scrape: CollectorRegistry
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    objects: Any = None
 
 
 class Params(ProtoModel):
@@ -258,6 +262,29 @@ class InstanceInfo:
     name: str
     template: Template
     types: InferredTypes
+
+
+def _no_object_faults(key: ResourceKey, spec: Any, /) -> Iterable[FieldError]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigObjects:
+    """Objects of the configuration that belong to an adapter, such as roles, and how they are read.
+
+    Everything here is pure and runs in a thread at each configuration change, and in ``mixs validate``.
+
+    Attributes:
+        kinds: Kind -> the model of its spec. No two adapters may name the same kind.
+        compile: All that decode and are sound, in the order of their declaration, to what handlers work with
+            (`Env.objects`), and what is wrong with them together. It never fails.
+        validate: Faults of one spec that decodes well, by paths below the spec, or that begin with ``metadata``.
+            An object with a fault is left out, or its last good version kept.
+    """
+
+    kinds: Mapping[str, type[ProtoModel]]
+    compile: Callable[[Sequence[tuple[Resource, Any]]], tuple[Any, Sequence[Problem]]]
+    validate: Callable[[ResourceKey, Any], Iterable[FieldError]] = _no_object_faults
 
 
 def _no_faults(params: Any, instances: Sequence[InstanceInfo], /) -> Iterable[FieldError]:
@@ -283,6 +310,7 @@ class AdapterInfo:
         shared: Whether a handler with such params must be the only one of its kind though several processes
             serve requests, for what it keeps or holds: it then runs in one of them, and the others ask it.
             Instances and answers cross over pickled. The default is that each process has its own.
+        objects: Kinds of objects that the adapter reads besides its handlers' params, if any.
     """
 
     name: str
@@ -292,3 +320,4 @@ class AdapterInfo:
     validate: Callable[[Any, Sequence[InstanceInfo]], Iterable[FieldError]] = _no_faults
     description: str = ""
     shared: Callable[[Any], bool] = _has_no_state
+    objects: ConfigObjects | None = None

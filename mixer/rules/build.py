@@ -20,6 +20,7 @@ from mixer.adapters.base import AdapterInfo, InstanceInfo, Params
 from mixer.attributes import Vocabulary
 from mixer.rules.dynamic import adapter_problems, template_problems, unserved
 from mixer.rules.names import GENERIC_KINDS, display_name
+from mixer.rules.objects import NO_OBJECTS, CompiledObjects, compile_objects, decode_object
 from mixer.rules.reads import wanted_by
 from mixer.rules.resolve import Scope, resolve_rule
 from mixer.rules.routes import build_routes
@@ -53,6 +54,7 @@ class _Build:
     stale: set[ResourceKey] = field(default_factory=set)
     good: dict[ResourceKey, Resource] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    objects: dict[str, CompiledObjects] = field(default_factory=dict)
 
     def of_kind(self, *kinds: str) -> Iterator[Resource]:
         return (resource for key, resource in self.resources.items() if key.kind in kinds)
@@ -73,7 +75,9 @@ class SnapshotBuilder:
         self._default_namespace = default_namespace
         self._good: Mapping[ResourceKey, Resource] = {}
         self._revision = 0
-        self.kinds: Final = frozenset({*GENERIC_KINDS, *templates, *adapters})
+        self._with_objects = {name: info.objects for name, info in adapters.items() if info.objects is not None}
+        objects = frozenset(kind for found in self._with_objects.values() for kind in found.kinds)
+        self.kinds: Final = frozenset({*GENERIC_KINDS, *templates, *adapters, *objects})
         """Every kind that means something here; resources of other kinds are passed over."""
 
     def build(self, contents: StoreContents) -> Snapshot:
@@ -84,6 +88,7 @@ class SnapshotBuilder:
         vocabulary = self._vocabulary(run)
         self._languages(run)
         self._dynamic(run)
+        self._objects(run)
         handlers = self._handlers(run)
         instances = self._instances(run, vocabulary)
         rules = self._rules(run, Scope(vocabulary, handlers, instances, frozenset(run.broken)))
@@ -93,7 +98,7 @@ class SnapshotBuilder:
         counts: dict[str, int] = dict.fromkeys(GENERIC_KINDS, 0)
         for key in known:
             kind = "instance" if key.kind in self._templates else "handler" if key.kind in self._adapters else key.kind
-            counts[kind] += 1
+            counts[kind] = counts.get(kind, 0) + 1
         return Snapshot(
             self._revision,
             vocabulary,
@@ -173,6 +178,16 @@ class SnapshotBuilder:
         for resource in run.of_kind("adapter"):
             adapter, problems = _decode(resource, AdapterSpec)
             run.problems += problems if adapter is None else adapter_problems(resource, adapter, templates)
+
+    def _objects(self, run: _Build) -> None:
+        for name, objects in self._with_objects.items():
+            decoded = []
+            for resource in run.of_kind(*objects.kinds):
+                pair = self._attempt(run, resource, lambda r, objects=objects: decode_object(r, objects))  # type: ignore[misc]
+                if pair is not None:
+                    decoded.append(pair)
+            run.objects[name], problems = compile_objects(objects, decoded)
+            run.problems += problems
 
     def _handlers(self, run: _Build) -> dict[str, HandlerConfig]:
         known = frozenset(str(resource.key) for resource in run.of_kind("adapter"))
@@ -320,6 +335,7 @@ class SnapshotBuilder:
                 if not infos or list(config.info.validate(config.params, infos)):
                     return None
         taken = {info.name for info in infos}
+        config = replace(config, objects=run.objects.get(config.info.name, NO_OBJECTS))
         signature = _signature(config, [instance for instance in ordered if instance.name in taken])
         return replace(config, signature=signature, instances=infos)
 
@@ -329,6 +345,8 @@ def _signature(config: HandlerConfig, instances: list[CompiledInstance]) -> str:
     # The raw params: a model's own text would hide a changed secret.
     params = config.resource.spec.get("params") if config.key.kind == "handler" else config.resource.spec
     what = [config.info.name, params or {}, [[i.name, i.fingerprint, i.types] for i in instances]]
+    if config.objects.fingerprint:
+        what.append(config.objects.fingerprint)
     text = json.dumps(what, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

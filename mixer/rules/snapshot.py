@@ -9,6 +9,7 @@ from mixer.adapters.base import AdapterInfo, InstanceInfo, Params
 from mixer.api.wanted import Wanted
 from mixer.attributes import Vocabulary
 from mixer.expr import Program
+from mixer.rules.objects import NO_OBJECTS, CompiledObjects
 from mixer.rules.routes import Routes, RoutingTable
 from mixer.rules.specs import HeaderOperationKind, Sampling
 from mixer.store import Problem, Resource, ResourceKey
@@ -22,8 +23,9 @@ class HandlerConfig:
     Attributes:
         name: The display name, which messages, logs and metric labels use.
         signature: Equal exactly when nothing that the running handler depends on differs: adapter, params,
-            and the instances that rules route to it.
+            objects, and the instances that rules route to it.
         instances: Those instances, sorted by name.
+        objects: The configuration's objects that belong to the adapter.
     """
 
     key: ResourceKey
@@ -33,6 +35,7 @@ class HandlerConfig:
     resource: Resource
     signature: str = ""
     instances: tuple[InstanceInfo, ...] = ()
+    objects: CompiledObjects = NO_OBJECTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)

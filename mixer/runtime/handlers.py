@@ -153,7 +153,8 @@ class HandlerTable:
             task.add_done_callback(done)
 
         shared = self._shared.setdefault(config.info.name, {})
-        return Env(config.name, logger, self._clock, spawn, shared, self._scrape, self._metrics.registry)
+        registry, objects = self._metrics.registry, config.objects.value
+        return Env(config.name, logger, self._clock, spawn, shared, self._scrape, registry, objects)
 
     async def close(self, live: LiveHandler) -> None:
         """Flush and close a handler; never raises."""
