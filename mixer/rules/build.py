@@ -17,22 +17,23 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from mixer.adapters.base import AdapterInfo, InstanceInfo, Params
+from mixer.adapters.remote import RemoteParams, RemoteTemplate
 from mixer.attributes import Vocabulary
-from mixer.rules.dynamic import adapter_problems, template_problems, unserved
+from mixer.rules.dynamic import (
+    RemoteAdapter,
+    compile_adapter,
+    compile_dynamic,
+    compile_handler,
+    compile_template,
+    template_warnings,
+)
 from mixer.rules.names import GENERIC_KINDS, display_name
 from mixer.rules.objects import NO_OBJECTS, CompiledObjects, compile_objects, decode_object
 from mixer.rules.reads import wanted_by
 from mixer.rules.resolve import Scope, resolve_rule
 from mixer.rules.routes import build_routes
 from mixer.rules.snapshot import HandlerConfig, Rule, Snapshot, empty_snapshot
-from mixer.rules.specs import (
-    AdapterSpec,
-    AttributeManifestSpec,
-    HandlerSpec,
-    InstanceSpec,
-    RuleSpec,
-    TemplateSpec,
-)
+from mixer.rules.specs import AttributeManifestSpec, HandlerSpec, InstanceSpec, RuleSpec
 from mixer.rules.vocabulary import build_vocabulary
 from mixer.store import FieldError, Problem, Resource, ResourceKey, Severity, StoreContents
 from mixer.store.protojson import ProtoModel, decode
@@ -55,6 +56,8 @@ class _Build:
     good: dict[ResourceKey, Resource] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     objects: dict[str, CompiledObjects] = field(default_factory=dict)
+    templates: dict[str, RemoteTemplate] = field(default_factory=dict)
+    adapters: dict[str, RemoteAdapter] = field(default_factory=dict)
 
     def of_kind(self, *kinds: str) -> Iterator[Resource]:
         return (resource for key, resource in self.resources.items() if key.kind in kinds)
@@ -171,13 +174,15 @@ class SnapshotBuilder:
                 run.problems.append(Problem.of(resource, path, message, severity=Severity.WARNING))
 
     def _dynamic(self, run: _Build) -> None:
-        templates = frozenset(str(resource.key) for resource in run.of_kind("template"))
         for resource in run.of_kind("template"):
-            template, problems = _decode(resource, TemplateSpec)
-            run.problems += problems if template is None else template_problems(resource, template)
+            template = self._attempt(run, resource, compile_template)
+            if template is not None:
+                run.templates[str(resource.key)] = template
+                run.problems += template_warnings(resource, template)
         for resource in run.of_kind("adapter"):
-            adapter, problems = _decode(resource, AdapterSpec)
-            run.problems += problems if adapter is None else adapter_problems(resource, adapter, templates)
+            adapter = self._attempt(run, resource, lambda r: compile_adapter(r, run.templates, run.broken))
+            if adapter is not None:
+                run.adapters[str(resource.key)] = adapter
 
     def _objects(self, run: _Build) -> None:
         for name, objects in self._with_objects.items():
@@ -190,15 +195,14 @@ class SnapshotBuilder:
             run.problems += problems
 
     def _handlers(self, run: _Build) -> dict[str, HandlerConfig]:
-        known = frozenset(str(resource.key) for resource in run.of_kind("adapter"))
         handlers = {}
         for resource in run.of_kind("handler", *self._adapters):
-            handler = self._attempt(run, resource, lambda r: self._handler(r, known))
+            handler = self._attempt(run, resource, lambda r: self._handler(run, r))
             if handler is not None:
                 handlers[str(resource.key)] = handler
         return handlers
 
-    def _handler(self, resource: Resource, adapters: frozenset[str]) -> tuple[HandlerConfig | None, list[Problem]]:
+    def _handler(self, run: _Build, resource: Resource) -> tuple[HandlerConfig | None, list[Problem]]:
         if resource.key.kind != "handler":
             return self._handler_of(resource, self._adapters[resource.key.kind], resource.spec, ("spec",))
         spec, problems = _decode(resource, HandlerSpec)
@@ -211,7 +215,10 @@ class SnapshotBuilder:
                 expected = f"one of {', '.join(self._adapters)}"
                 return None, [Problem.of(resource, ("spec", "compiledAdapter"), message, expected=expected)]
             return self._handler_of(resource, info, spec.params, ("spec", "params"))
-        return None, [unserved(resource, "adapter", spec.adapter, adapters, missing="handler names no adapter")]
+        remote, problems = compile_handler(resource, spec, run.adapters, run.broken)
+        if remote is None:
+            return None, problems
+        return HandlerConfig(resource.key, display_name(resource.key), *remote, resource), problems
 
     def _handler_of(
         self, resource: Resource, info: AdapterInfo, data: object, path: tuple[str, ...]
@@ -225,16 +232,15 @@ class SnapshotBuilder:
         return HandlerConfig(resource.key, display_name(resource.key), info, params, resource), []
 
     def _instances(self, run: _Build, vocabulary: Vocabulary) -> dict[str, CompiledInstance]:
-        templates = frozenset(str(resource.key) for resource in run.of_kind("template"))
         instances = {}
         for resource in run.of_kind("instance", *self._templates):
-            instance = self._attempt(run, resource, lambda r: self._instance(r, vocabulary, templates))
+            instance = self._attempt(run, resource, lambda r: self._instance(run, r, vocabulary))
             if instance is not None:
                 instances[str(resource.key)] = instance
         return instances
 
     def _instance(
-        self, resource: Resource, vocabulary: Vocabulary, templates: frozenset[str]
+        self, run: _Build, resource: Resource, vocabulary: Vocabulary
     ) -> tuple[CompiledInstance | None, list[Problem]]:
         key = resource.key
         if key.kind != "instance":
@@ -252,7 +258,7 @@ class SnapshotBuilder:
             bindings = spec.attribute_bindings
             instance, faults = compile_instance(str(key), key.name, template, spec.params, bindings, vocabulary)
             return instance, _problems(resource, faults, ("spec", "params"))
-        return None, [unserved(resource, "template", spec.template, templates, missing="missing compiled template")]
+        return compile_dynamic(resource, spec, run.templates, run.broken, vocabulary)
 
     def _rules(self, run: _Build, scope: Scope) -> tuple[Rule, ...]:
         rules = []
@@ -325,7 +331,7 @@ class SnapshotBuilder:
             path = ("spec", "params") if config.key.kind == "handler" else ("spec",)
             run.problems += _problems(config.resource, faults, path)
             former = self._good.get(config.key)
-            kept = self._handler(former, frozenset())[0] if former is not None and former != config.resource else None
+            kept = self._handler(run, former)[0] if former is not None and former != config.resource else None
             if former is not None and kept is not None and not list(kept.info.validate(kept.params, infos)):
                 run.good[config.key] = former
                 run.stale.add(config.key)
@@ -345,6 +351,8 @@ def _signature(config: HandlerConfig, instances: list[CompiledInstance]) -> str:
     # The raw params: a model's own text would hide a changed secret.
     params = config.resource.spec.get("params") if config.key.kind == "handler" else config.resource.spec
     what = [config.info.name, params or {}, [[i.name, i.fingerprint, i.types] for i in instances]]
+    if isinstance(config.params, RemoteParams):
+        what += [config.resource.spec.get("connection"), config.params.digest]
     if config.objects.fingerprint:
         what.append(config.objects.fingerprint)
     text = json.dumps(what, sort_keys=True, default=str)

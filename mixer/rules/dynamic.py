@@ -1,116 +1,199 @@
-"""Out-of-process objects: `template` and `adapter` resources, checked as far as this version goes.
+"""Out-of-process objects: `template` and `adapter` resources, and the handlers that need them.
 
-Their descriptors are decoded and their references resolved, so that a fault is found where it is made. A
-handler or an instance that needs one cannot run yet and says so.
+A `template` becomes a template like those that are compiled in, an `adapter` becomes an adapter whose code is
+`mixer.adapters.remote`; from there on nothing needs to know the difference.
 Source: spec runtime 3.5.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Container, Mapping
+from typing import Any
 
-from google.protobuf import descriptor_pb2
-from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.descriptor import Descriptor
 
-from mixer.rules.names import resolve
-from mixer.rules.specs import AdapterSpec, TemplateSpec
-from mixer.store import Problem, Resource
+from mixer.adapters.base import AdapterInfo
+from mixer.adapters.remote import (
+    Connection,
+    EncodedInstance,
+    RemoteParams,
+    RemoteTemplate,
+    build,
+    read_params,
+    read_template,
+)
+from mixer.adapters.remote.connection import connection_faults
+from mixer.adapters.remote.descriptors import WireVariety
+from mixer.attributes import Vocabulary
+from mixer.rules.encoding import OUTPUT_PREFIX, compile_encoded
+from mixer.rules.literals import encode_params
+from mixer.rules.names import candidates, resolve
+from mixer.rules.specs import AdapterSpec, HandlerSpec, InstanceSpec, TemplateSpec
+from mixer.store import FieldError, Problem, Resource, Severity
+from mixer.store.protojson import decode
+from mixer.templates import Variety
+from mixer.templates.builder import CompiledInstance
 
-_VARIETY, _NAME = 72295727, 72295888
-"""The options by which a file says that it describes a template. Source: ``mixer/adapter/model/extensions.proto``."""
-
-NOT_SERVED = "out-of-process adapters are not served by this version"
-
-
-def unserved(resource: Resource, kind: str, reference: str, known: frozenset[str], *, missing: str) -> Problem:
-    """Why a handler without ``compiledAdapter``, or an instance without ``compiledTemplate``, cannot run.
-
-    Args:
-        resource: The handler or instance.
-        kind: What it refers to, ``adapter`` or ``template``; also the field that does.
-        reference: As written, empty when it refers to nothing.
-        known: Full names of all resources of that kind.
-        missing: The message for an empty reference.
-    """
-    compiled, article = f"compiled{kind.capitalize()}", "an" if kind == "adapter" else "a"
-    if not reference:
-        return Problem.of(resource, ("spec",), missing, expected=f"{compiled} or {kind}")
-    if resolve(reference, kind, resource.key.namespace, known) is None:
-        expected = f"the name of {article} {kind} resource"
-        return Problem.of(resource, ("spec", kind), f"{kind} '{reference}' not found", expected=expected)
-    return Problem.of(resource, ("spec", kind), NOT_SERVED, expected=f"a {compiled}")
+_VARIETIES = {
+    WireVariety.CHECK: Variety.CHECK,
+    WireVariety.CHECK_WITH_OUTPUT: Variety.CHECK,
+    WireVariety.REPORT: Variety.REPORT,
+    WireVariety.QUOTA: Variety.QUOTA,
+    WireVariety.ATTRIBUTE_GENERATOR: Variety.ATTRIBUTE_GENERATOR,
+}
 
 
-def decode_descriptors(text: str) -> descriptor_pb2.FileDescriptorSet:
-    """The FileDescriptorSet of base64 text; line breaks are tolerated.
+class RemoteAdapter:
+    """An `adapter` resource, read: ``info`` for the runtime, ``params`` for the handlers' configuration."""
 
-    Raises:
-        ValueError: It is not base64, or not a descriptor set, or an empty one.
-    """
+    __slots__ = ("digest", "info", "params", "session_based")
+
+    def __init__(self, info: AdapterInfo, params: Descriptor | None, session_based: bool, digest: str) -> None:
+        self.info, self.params, self.session_based, self.digest = info, params, session_based, digest
+
+
+Remote = Mapping[str, RemoteTemplate]
+
+
+def compile_template(resource: Resource) -> tuple[RemoteTemplate | None, list[Problem]]:
+    """The template that a resource describes."""
+    spec, problems = _decode(resource, TemplateSpec)
+    if spec is None:
+        return None, problems
     try:
-        data = base64.b64decode(re.sub(r"\s", "", text), validate=True)
-        found = descriptor_pb2.FileDescriptorSet.FromString(data)
-    except (binascii.Error, DecodeError) as exc:
-        raise ValueError(str(exc)) from exc
-    if not found.file:
-        raise ValueError("the descriptor set holds no file")
-    return found
-
-
-def check_template(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> None:
-    """Make sure that exactly one file describes a template, and does so in full.
-
-    Raises:
-        ValueError: It does not.
-    """
-    described = [(file, options) for file in files if _VARIETY in (options := _unknown_options(file.options))]
-    if len(described) != 1:
-        raise ValueError(f"{len(described) or 'no'} files have the option template_variety, not one")
-    file, options = described[0]
-    name = options.get(_NAME)
-    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else ""
-    if not re.fullmatch("[a-zA-Z]+", text):
-        raise ValueError(f"{file.name} has no template_name of letters only" + (f": '{text}'" if text else ""))
-    if all(message.name != "InstanceMsg" for message in file.message_type):
-        raise ValueError(f"{file.name} declares no message InstanceMsg")
-
-
-def _unknown_options(options: descriptor_pb2.FileOptions) -> dict[int, object]:
-    """Options that no stub of ours knows: field number -> value on the wire."""
-    unknown = UnknownFieldSet(options)
-    return {unknown[i].field_number: unknown[i].data for i in range(len(unknown))}
-
-
-def template_problems(resource: Resource, spec: TemplateSpec) -> list[Problem]:
-    """What is wrong with a `template` resource."""
-    try:
-        check_template(decode_descriptors(spec.descriptor).file)
+        model = read_template(spec.descriptor)
     except ValueError as exc:
         expected = "base64 of a serialized FileDescriptorSet with its imports"
-        return [Problem.of(resource, ("spec", "descriptor"), f"unable to parse descriptor: {exc}", expected=expected)]
-    return []
+        message = f"unable to parse descriptor: {exc}"
+        return None, [Problem.of(resource, ("spec", "descriptor"), message, expected=expected)]
+    variety = _VARIETIES[model.variety]
+    outputs = model.outputs if variety is Variety.ATTRIBUTE_GENERATOR else {}
+    name = str(resource.key)
+    return RemoteTemplate(name, variety, EncodedInstance, (), outputs, OUTPUT_PREFIX, model), []
 
 
-def adapter_problems(resource: Resource, spec: AdapterSpec, templates: frozenset[str]) -> list[Problem]:
-    """What is wrong with an `adapter` resource; ``templates`` are the full names of all `template` resources."""
-    problems = []
+def template_warnings(resource: Resource, template: RemoteTemplate) -> list[Problem]:
+    """What of a sound template is not used."""
+    if template.model is None or template.model.variety is not WireVariety.CHECK_WITH_OUTPUT:
+        return []
+    message = "the outputs of a check are not served: its answer counts, what it puts out does not"
+    return [Problem.of(resource, ("spec", "descriptor"), message, severity=Severity.WARNING)]
+
+
+def compile_adapter(
+    resource: Resource, templates: Mapping[str, RemoteTemplate], broken: Container[str]
+) -> tuple[RemoteAdapter | None, list[Problem]]:
+    """The adapter that a resource describes."""
+    spec, problems = _decode(resource, AdapterSpec)
+    if spec is None:
+        return None, problems
+    params: Descriptor | None = None
     if spec.config:
         try:
-            files = decode_descriptors(spec.config).file
-            if not any(message.name == "Params" for file in files for message in file.message_type):
-                raise ValueError("no message is named Params")
+            params = read_params(spec.config)
         except ValueError as exc:
             message = f"unable to parse adapter configuration: {exc}"
             expected = "base64 of a FileDescriptorSet that declares a message Params"
             problems.append(Problem.of(resource, ("spec", "config"), message, expected=expected))
+    taken = []
     for index, reference in enumerate(spec.templates):
-        if resolve(reference, "template", resource.key.namespace, templates) is None:
+        path = ("spec", "templates", index)
+        name = resolve(reference, "template", resource.key.namespace, templates)
+        if name is not None:
+            taken.append(templates[name])
+        elif any(n in broken for n in candidates(reference, "template", resource.key.namespace)):
+            problems.append(_left_out(resource, path, f"template '{reference}'"))
+        else:
             message = f"unable to find template '{reference}'"
-            problems.append(
-                Problem.of(resource, ("spec", "templates", index), message, expected="the name of a template")
-            )
-    return problems
+            problems.append(Problem.of(resource, path, message, expected="the name of a template"))
+    if problems:
+        return None, problems
+    digest = hashlib.sha256(json.dumps([spec.config, spec.session_based]).encode()).hexdigest()
+    info = AdapterInfo(
+        name=str(resource.key), templates=tuple(taken), params=RemoteParams, build=build, description=spec.description
+    )
+    return RemoteAdapter(info, params, spec.session_based, digest), []
+
+
+def compile_handler(
+    resource: Resource, spec: HandlerSpec, adapters: Mapping[str, RemoteAdapter], broken: Container[str]
+) -> tuple[tuple[AdapterInfo, RemoteParams] | None, list[Problem]]:
+    """The adapter and the params of a handler without ``compiledAdapter``."""
+    adapter, problem = _referred(resource, spec.adapter, "adapter", adapters, broken, "handler names no adapter")
+    if adapter is None:
+        return None, [problem] if problem else []
+    connection, faults = decode(Connection, spec.connection)
+    if connection is not None:
+        faults = list(connection_faults(connection))
+    problems = _problems(resource, faults, ("spec", "connection"))
+    config = None
+    if adapter.params is not None:
+        data, faults = encode_params(adapter.params, spec.params)
+        problems += _problems(resource, faults, ("spec", "params"))
+        url = f"type.googleapis.com/{adapter.params.full_name}"
+        config = AnyMessage(type_url=url, value=data).SerializeToString()
+    elif spec.params:
+        message = f"adapter '{spec.adapter}' takes no params"
+        problems.append(Problem.of(resource, ("spec", "params"), message, expected="no params"))
+    if connection is None or problems:
+        return None, problems
+    params = RemoteParams(
+        connection=connection, config=config, session_based=adapter.session_based, digest=adapter.digest
+    )
+    return (adapter.info, params), []
+
+
+def compile_dynamic(
+    resource: Resource,
+    spec: InstanceSpec,
+    templates: Mapping[str, RemoteTemplate],
+    broken: Container[str],
+    vocabulary: Vocabulary,
+) -> tuple[CompiledInstance | None, list[Problem]]:
+    """An instance without ``compiledTemplate``."""
+    missing = "missing compiled template"
+    template, problem = _referred(resource, spec.template, "template", templates, broken, missing)
+    if template is None:
+        return None, [problem] if problem else []
+    key = resource.key
+    bindings = spec.attribute_bindings
+    instance, faults = compile_encoded(str(key), key.name, template, spec.params, bindings, vocabulary)
+    problems = []
+    for fault in faults:
+        inside = fault.path[:1] != ("attributeBindings",)
+        path = ("spec", "params", *fault.path) if inside else ("spec", *fault.path)
+        problems.append(Problem.of(resource, path, fault.message, expected=fault.expected))
+    return instance, problems
+
+
+def _referred(
+    resource: Resource, reference: str, kind: str, known: Mapping[str, Any], broken: Container[str], missing: str
+) -> tuple[Any, Problem | None]:
+    """What a handler or an instance refers to, or why not."""
+    compiled, article = f"compiled{kind.capitalize()}", "an" if kind == "adapter" else "a"
+    if not reference:
+        return None, Problem.of(resource, ("spec",), missing, expected=f"{compiled} or {kind}")
+    for name in candidates(reference, kind, resource.key.namespace):
+        if name in known:
+            return known[name], None
+        if name in broken:
+            return None, _left_out(resource, ("spec", kind), f"{kind} '{reference}'")
+    expected = f"the name of {article} {kind} resource"
+    return None, Problem.of(resource, ("spec", kind), f"{kind} '{reference}' not found", expected=expected)
+
+
+def _left_out(resource: Resource, path: tuple[str | int, ...], what: str) -> Problem:
+    message = f"{what} is wrong, so this is left out"
+    return Problem.of(resource, path, message, severity=Severity.WARNING)
+
+
+def _decode(resource: Resource, model: Any) -> tuple[Any, list[Problem]]:
+    spec, faults = decode(model, resource.spec)
+    return spec, _problems(resource, faults, ("spec",))
+
+
+def _problems(resource: Resource, faults: list[FieldError], path: tuple[str, ...]) -> list[Problem]:
+    return [Problem.of(resource, (*path, *f.path), f.message, expected=f.expected) for f in faults]
