@@ -3,7 +3,7 @@
 ::
 
     from mixer.attributes import MappingBag
-    from proxy.client import HttpClientConfig, ServiceConfig, SidecarClient, read_config, with_report
+    from proxy.client import HttpClientConfig, SidecarClient, Verdict, check_attributes, read_config, with_report
     from proxy.client.remote import RemoteMixer, RemoteOptions
 
     config, problems = read_config(HttpClientConfig, {
