@@ -1,128 +1,121 @@
-"""Envoy's services in Mixer's own process: the proxy side's code over the dispatcher beside it."""
+"""Envoy's services in Mixer's own process: the sidecar client over the dispatcher beside it.
+
+The client's caches are off, because asking costs less than remembering. QuotaSpecs, HTTPAPISpecs and their bindings
+are read from the same store as rules, each time a configuration is published.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import structlog
+from prometheus_client import Gauge
 
 from mixer.api.answer import CheckAnswer
-from mixer.api.codes import Code
 from mixer.attributes import AttributeBag
 from mixer.errors import MixerError
 from mixer.runtime.controller import Controller
 from mixer.server.guests import House
 from mixer.server.status import service_error
-from mixer.store import StoreContents
+from mixer.store import Problem, StoreContents
+from proxy.client import (
+    PASS_THROUGH,
+    FailPolicy,
+    HttpClientConfig,
+    NetworkFailPolicy,
+    ServiceConfig,
+    SidecarClient,
+    SpecIndex,
+    TcpClientConfig,
+)
 from proxy.envoy.access_log import AccessLog, AccessLogMetrics
 from proxy.envoy.ext_authz import Authorization, Decider
 from proxy.envoy.ext_authz_http import HttpAuthorization
 from proxy.envoy.metrics import PolicyMetrics
 from proxy.envoy.rate_limit import RateLimits
-from proxy.mixer import CheckCall, MixerCallError, QuotaDemand
-from proxy.policy import QUOTA_EXHAUSTED, PolicyClient, Verdict
+from proxy.mixer import CheckCall, MixerCallError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.cli.envoy")
 
 HTTP_PORT: Final = "ext-authz-http-port"
 
+_DEFAULT: Final = "default"
+_TRANSPORT: Final = PASS_THROUGH.model_copy(
+    update={"network_fail_policy": NetworkFailPolicy(policy=FailPolicy.FAIL_CLOSE)}
+)
+"""A mesh fails closed unless it says otherwise; Envoy's own failure mode is for a Mixer that is away."""
+
+HTTP_CLIENT: Final = HttpClientConfig(
+    transport=_TRANSPORT, service_configs={_DEFAULT: ServiceConfig()}, default_destination_service=_DEFAULT
+)
+TCP_CLIENT: Final = TcpClientConfig(transport=_TRANSPORT)
+
 
 class InProcessMixer:
-    """The dispatcher as `proxy.mixer.Mixer`; there is nothing to retry and nothing to encode."""
+    """The dispatcher as `proxy.mixer.Mixer`: nothing is encoded, and the time limit is the caller's."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
 
     async def check(self, call: CheckCall) -> CheckAnswer:
         """Decide; see `proxy.mixer.Mixer.check`."""
-        dispatcher = self._controller.dispatcher
         try:
-            async with asyncio.timeout(call.timeout_s):
-                outcome = await dispatcher.check(
-                    call.bag, call.quotas, call.deduplication_id, quotas_only=call.quotas_only
-                )
-        except TimeoutError as exc:
-            raise MixerCallError(Code.DEADLINE_EXCEEDED, f"no decision within {call.timeout_s:g}s") from exc
+            outcome = await self._controller.dispatcher.check(
+                call.bag, call.quotas, call.deduplication_id, quotas_only=call.quotas_only
+            )
         except MixerError as exc:
             raise MixerCallError(service_error(exc).code, str(exc)) from exc
         return outcome.answer()
 
     async def report(self, records: Sequence[AttributeBag]) -> None:
         """Take records; see `proxy.mixer.Mixer.report`."""
-        dispatcher = self._controller.dispatcher
         try:
-            await dispatcher.report(records)
+            await self._controller.dispatcher.report(records)
         except MixerError as exc:
             raise MixerCallError(service_error(exc).code, str(exc)) from exc
 
 
-class DirectClient:
-    """Asks Mixer each time: `proxy.policy.PolicyClient` without configuration and memory."""
-
-    def __init__(self, mixer: InProcessMixer) -> None:
-        self._mixer = mixer
-
-    def compose(
-        self, derived: AttributeBag, *, service: str = "", forwarded: str = "", tcp: bool = False
-    ) -> AttributeBag:
-        """The derived attributes alone."""
-        return derived
-
-    async def check(
-        self, bag: AttributeBag, *, service: str = "", tcp: bool = False, timeout_s: float | None = None
-    ) -> Verdict:
-        """Mixer's verdict; closed when there is none."""
-        try:
-            answer = await self._mixer.check(CheckCall(bag, timeout_s=timeout_s))
-        except MixerCallError as exc:
-            return Verdict(Code.UNAVAILABLE, str(exc), failed=True)
-        return Verdict(answer.code, answer.message, answer.directive)
-
-    async def take(self, bag: AttributeBag, charges: Mapping[str, int], *, timeout_s: float | None = None) -> Verdict:
-        """Charge quotas; what one refuses is given back to the others."""
-        demands = {name: QuotaDemand(amount) for name, amount in charges.items()}
-        try:
-            answer = await self._mixer.check(CheckCall(bag, demands, quotas_only=True, timeout_s=timeout_s))
-        except MixerCallError as exc:
-            return Verdict(Code.UNAVAILABLE, str(exc), failed=True)
-        refused = [name for name in charges if answer.quotas[name].granted < charges[name]]
-        if not refused:
-            return Verdict(quotas=answer.quotas)
-        if back := {name: QuotaDemand(-charges[name]) for name in charges if name not in refused}:
-            await self._mixer.check(CheckCall(bag, back, quotas_only=True))
-        return Verdict(Code.RESOURCE_EXHAUSTED, QUOTA_EXHAUSTED + ",".join(refused), quotas=answer.quotas)
-
-    def report(
-        self, records: Sequence[AttributeBag], *, service: str = "", tcp: bool = False
-    ) -> Awaitable[None] | None:
-        """Hand over."""
-        return self._mixer.report(records)
-
-    def forward(self, *, service: str = "") -> str:
-        """Nothing."""
-        return ""
-
-
 class EnvoyGuest:
-    """External authorization, rate limits and access logs for every Envoy that calls; see `mixer.server.guests.Guest`."""
+    """External authorization, rate limits and access logs for every Envoy; see `mixer.server.guests.Guest`."""
 
     ports: Collection[str] = (HTTP_PORT,)
 
-    def __init__(self, client: PolicyClient, house: House) -> None:
+    def __init__(self, house: House) -> None:
         controller, registry = house.controller, house.metrics.registry
+        self.client = SidecarClient(InProcessMixer(controller), HTTP_CLIENT, TCP_CLIENT, registry=registry)
         metrics = PolicyMetrics(registry)
-        decider = Decider(client, lambda: controller.dispatcher.binding.snapshot.wanted)
+        decider = Decider(self.client, lambda: controller.dispatcher.binding.snapshot.wanted)
         self._http = HttpAuthorization(decider, metrics, controller.ready.is_set)
+        self._problems = Gauge(
+            "mixer_proxy_config_problems",
+            "Problems of QuotaSpecs, HTTPAPISpecs and their bindings.",
+            ("kind", "severity"),
+            registry=registry,
+        )
+        self._told: frozenset[str] = frozenset()
         self.methods = (
             Authorization(decider, metrics).methods
-            | RateLimits(client, metrics).methods
-            | AccessLog(client, AccessLogMetrics(registry)).methods
+            | RateLimits(self.client, metrics).methods
+            | AccessLog(self.client, AccessLogMetrics(registry)).methods
         )
 
     def configure(self, contents: StoreContents) -> None:
-        """Nothing to follow."""
+        """Use the specs and bindings of a configuration; what is wrong with some costs those only."""
+        specs, problems = SpecIndex.build(contents.resources.values())
+        self.client.use_specs(specs)
+        self._tell(problems)
+
+    def _tell(self, problems: Sequence[Problem]) -> None:
+        self._problems.clear()
+        kinds = Counter((p.resource.kind if p.resource else "", p.severity.value) for p in problems)
+        for (kind, severity), count in kinds.items():
+            self._problems.labels(kind, severity).set(count)
+        texts = frozenset(str(problem) for problem in problems)
+        for text in sorted(texts - self._told):
+            log.warning("configuration_problem", problem=text)
+        self._told = texts
 
     async def listen(self, name: str, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Serve external authorization in its HTTP form."""
@@ -132,10 +125,11 @@ class EnvoyGuest:
         """Nothing to start."""
 
     async def stop(self, grace_s: float) -> None:
-        """Finish the answers in progress."""
+        """Finish the answers in progress, and what they left to do."""
         await self._http.server.stop(grace_s)
+        await self.client.aclose(grace_s)
 
 
 def invite_envoy(house: House) -> EnvoyGuest:
     """The guest of a house; see `mixer.server.guests.Invitation`."""
-    return EnvoyGuest(DirectClient(InProcessMixer(house.controller)), house)
+    return EnvoyGuest(house)
