@@ -160,9 +160,7 @@ class Courier:
         """Count a failure; the one that opens the circuit stays until Redis is back."""
         self._ledger.complain(_reason(exc), "redis_does_not_answer", error=describe_error(exc))
         self._failures += 1
-        if self._failures < FAILURES and not self._open:
-            return
-        if self._open:
+        if self._open or self._failures < FAILURES:
             return
         self._open = True
         self._ledger.reachable(False)
