@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_READY = re.compile(r"mixs is ready: (.*)")
+_READY = re.compile(r"(?:mixs|mixproxy) is ready: (.*)")
 
 
-def ready_line(ports: Mapping[str, int]) -> str:
+def ready_line(ports: Mapping[str, int], program: str = "mixs") -> str:
     """``mixs is ready: port=9091 monitoring-port=15014 metrics-port=42422 console-port=9876``."""
-    return "mixs is ready: " + " ".join(f"{name}={port}" for name, port in ports.items())
+    return f"{program} is ready: " + " ".join(f"{name}={port}" for name, port in ports.items())
 
 
 def read_ready_line(line: str) -> dict[str, int] | None:

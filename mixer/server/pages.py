@@ -9,7 +9,7 @@ import html
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -78,7 +78,16 @@ class Pages:
         self._runners.clear()
 
 
-def monitoring_app(state: State, registry: Scraped, refresh: Refresh = is_fresh) -> web.Application:
+class Readiness(Protocol):
+    """What ``/readyz`` asks."""
+
+    @property
+    def why_not_ready(self) -> str:
+        """What stands against requests being sent here, empty when nothing does."""
+        ...
+
+
+def monitoring_app(state: Readiness, registry: Scraped, refresh: Refresh = is_fresh) -> web.Application:
     """``/metrics`` of Mixer itself, ``/healthz``, ``/readyz`` and ``/version``."""
 
     async def healthz(_: web.Request) -> web.Response:

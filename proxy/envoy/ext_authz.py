@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import structlog
@@ -34,15 +34,21 @@ _SERVICE: Final = "ext_authz"
 class Decider:
     """What both forms of external authorization share: the verdict on what is seen, and its record."""
 
-    def __init__(self, client: PolicyClient, wanted: Callable[[], Wanted | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        client: PolicyClient,
+        wanted: Callable[[], Wanted | None] = lambda: None,
+        report_headers: Collection[str] = (),
+    ) -> None:
         """Prepare.
 
         Args:
             client: Gives verdicts.
             wanted: Tells which attributes reports read, None when that is not known.
+            report_headers: Request headers that reports shall have when it is not known.
         """
         self._client = client
-        self._keeper = Keeper(wanted)
+        self._keeper = Keeper(wanted, report_headers)
         self._prefix = os.urandom(6).hex()
         self._count = 0
 

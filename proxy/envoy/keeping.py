@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from mixer.api.wanted import Wanted
@@ -16,11 +16,15 @@ _ALL: Final = Wanted({name: None for name in {**HTTP_SOURCES, **TCP_SOURCES} if 
 class Keeper:
     """Picks the attributes; what there is to pick is worked out once for each configuration."""
 
-    __slots__ = ("_everything", "_known", "_names", "_wanted")
+    __slots__ = ("_default", "_everything", "_known", "_names", "_wanted")
 
-    def __init__(self, wanted: Callable[[], Wanted | None] = lambda: None) -> None:
-        """Ask ``wanted`` what reports read, before each pick; None means that it is not known."""
+    def __init__(self, wanted: Callable[[], Wanted | None] = lambda: None, headers: Collection[str] = ()) -> None:
+        """Ask ``wanted`` what reports read, before each pick; None means that it is not known.
+
+        Then all attributes are kept, and of request headers those named here.
+        """
         self._wanted = wanted
+        self._default = _ALL | Wanted({"request.headers": frozenset(headers)}) if headers else _ALL
         self._known: Wanted | None = None
         self._everything = True
         self._names: dict[bool, tuple[tuple[str, frozenset[str] | None], ...]] = {}
@@ -29,7 +33,7 @@ class Keeper:
     def _look(self, wanted: Wanted | None) -> None:
         self._known = wanted
         self._everything = wanted is None
-        attributes = (_ALL if wanted is None else wanted).attributes
+        attributes = (self._default if wanted is None else wanted).attributes
         for tcp, sources in ((False, HTTP_SOURCES), (True, TCP_SOURCES)):
             self._names[tcp] = tuple(
                 (name, attributes[name]) for name, source in sources.items() if not source.in_log and name in attributes
