@@ -233,3 +233,48 @@ async def test_quota_specs_are_charged_by_the_agent(mesh: Mesh) -> None:
 
     assert Counter(statuses)[200] >= 5, "what Mixer grants, and what the prefetch lends before the first answer"
     assert Counter(statuses)[429] >= 1
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["restarted", "killed"])
+async def test_mixer_ends_and_returns_under_load(mesh: Mesh, end: signal.Signals) -> None:
+    """No request hangs, policy decides, and each request has its record in the end."""
+    through = Through(mesh, DENY, flags=("--check-timeout", "300ms", "--fail-policy", "open"))
+    sent: list[str] = []
+    slowest = 0.0
+    running = True
+
+    async def client(session: aiohttp.ClientSession, name: int) -> None:
+        nonlocal slowest
+        number = 0
+        while running:
+            number += 1
+            path = f"/c{name}/{number}"
+            started = time.monotonic()
+            assert await fetch(session, through.url + path) == 200, path
+            slowest = max(slowest, time.monotonic() - started)
+            sent.append(path)
+
+    async with http_app(through.app), aiohttp.ClientSession() as session:
+        clients = [asyncio.create_task(client(session, n)) for n in range(8)]
+        await asyncio.sleep(1)
+        through.mixs._process.send_signal(end)
+        await asyncio.to_thread(through.mixs._process.wait)
+        before = len(sent)
+        await asyncio.sleep(1)
+        assert len(sent) > before, "requests go on without Mixer"
+        await asyncio.to_thread(through.start_mixer)
+        await asyncio.sleep(1)
+        running = False
+        await asyncio.gather(*clients)
+        await mesh.wait_records(len(sent))
+        await wait_until(lambda: through.counted("mixer_proxy_records_pending") == 0, "all is delivered")
+
+    paths = Counter(record["path"] for record in mesh.records())
+    assert set(paths) == set(sent)
+    assert through.counted(DROPPED) == 0
+    assert slowest < 1.5
+    repeated = sum(paths.values()) - len(paths)
+    if end is signal.SIGTERM:
+        assert repeated == 0, "Mixer answers what it took before it goes"
+    else:
+        assert repeated <= 200, "at most the two batches whose answers were lost"
