@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
+from urllib.parse import quote_plus
 
 import aiohttp
 import grpc
@@ -156,11 +157,13 @@ class OAuthTokens:
         form = {"grant_type": "client_credentials", **oauth.endpoint_params}
         if oauth.scopes:
             form["scope"] = " ".join(oauth.scopes)
-        login = aiohttp.BasicAuth(oauth.client_id, self._secret.text, "utf-8")
+        login = aiohttp.encode_basic_auth(quote_plus(oauth.client_id), quote_plus(self._secret.text))
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TOKEN_LIMIT_S)) as session,
-                session.post(oauth.token_url, data=form, auth=login, allow_redirects=False) as answer,
+                session.post(
+                    oauth.token_url, data=form, headers={"Authorization": login}, allow_redirects=False
+                ) as answer,
             ):
                 body = await answer.content.read(_LARGEST_ANSWER)
                 if answer.status != 200:
