@@ -73,6 +73,11 @@ class AccessLogMetrics:
         self.faulty_tags = Counter(
             "mixer_access_log_faulty_tags", "Custom tags that cannot be read as attributes.", registry=self.registry
         )
+        self.resumed = Counter(
+            "mixer_access_log_resumed_connections",
+            "Connections that were found midway: their bytes up to then may have been counted before, and are not.",
+            registry=self.registry,
+        )
         self.streams = Gauge("mixer_access_log_streams", "Streams that are open.", registry=self.registry)
         self.connections = Gauge(
             "mixer_access_log_connections", "Connections whose end has not been logged.", registry=self.registry
@@ -107,7 +112,8 @@ class AccessLog:
         self._tcp_entries = metrics.entries.labels("tcp")
         self._http_records = metrics.records.labels("http")
         self._tcp_records = metrics.records.labels("tcp")
-        self._connections = Connections(self._drop, limits, wall=lambda: Timestamp(now()))
+        self._now = now
+        self._connections = Connections(self._drop, metrics.resumed.inc, limits, wall=self._wall)
         metrics.connections.set_function(lambda: len(self._connections))
 
     @property
@@ -142,7 +148,7 @@ class AccessLog:
         if message.HasField("identifier"):
             identifier = message.identifier
             node = identifier.node
-            stream = log_stream(node.id, identifier.log_name, plain(node.metadata), self._faulty_tag)
+            stream = log_stream(node.id, identifier.log_name, plain(node.metadata), self._wall(), self._faulty_tag)
         if message.HasField("http_logs"):
             await self._take_requests(stream, message.http_logs.log_entry)
         elif message.HasField("tcp_logs"):
@@ -270,6 +276,9 @@ class AccessLog:
                 logs: Any = message.http_logs if number == _HTTP_LOGS else message.tcp_logs
                 logs.log_entry.append(entry)
         return message
+
+    def _wall(self) -> Timestamp:
+        return Timestamp(self._now())
 
     def _drop(self, reason: str) -> None:
         self._metrics.dropped.labels(reason).inc()

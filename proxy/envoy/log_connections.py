@@ -5,8 +5,9 @@ its entries come in. It logs a connection's opening before the check has an answ
 entry shows that the connection was allowed, or for a moment, and is dropped when the connection turns out denied.
 Nothing here waits or reads a clock. Source: spec envoy 4.3, spec proxy 4.
 
-What is forgotten cannot be counted twice: a connection that is not in the table reports its end only, with all its
-bytes, except that a ``continue`` of one takes its totals for new when there was no opening to see.
+Of a connection that is not in the table, because this process began later or the table was full, it cannot be known
+what was reported. Its first ``continue`` in a stream that is younger than itself therefore counts no bytes, so that
+nothing is counted twice; its ``close`` has all of them, because by default Envoy logs nothing but the end.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class Connections:
 
     Args:
         on_drop: Is told why an entry gives no record.
+        on_resume: Is told of each connection that was found midway, whose bytes so far are not counted.
         limits: Bounds.
         wall: The time, for events that Envoy gives none.
     """
@@ -89,11 +91,13 @@ class Connections:
     def __init__(
         self,
         on_drop: Callable[[str], None],
+        on_resume: Callable[[], None],
         limits: ConnectionLimits = DEFAULT_LIMITS,
         *,
         wall: Callable[[], Timestamp],
     ) -> None:
         self._on_drop = on_drop
+        self._on_resume = on_resume
         self._limits = limits
         self._wall = wall
         self._living: OrderedDict[_Key, _Connection] = OrderedDict()
@@ -134,9 +138,13 @@ class Connections:
             return self._open(stream, entry, key, connection, now)
         if connection is None:
             connection = self._new(key, now)
-        if connection is None:
-            self._on_drop(NOT_TRACKED)
-            return []
+            if connection is None:
+                self._on_drop(NOT_TRACKED)
+                return []
+            if timestamp_of(common.start_time) < stream.since:
+                found = _traffic(entry, None)
+                connection.received, connection.sent = found.received_total, found.sent_total
+                self._on_resume()
         connection.touched = now
         self._living.move_to_end(key)
         events = self._opening(connection, common)

@@ -40,6 +40,8 @@ _OWN_NAMESPACES: Final = frozenset((HTTP_FILTER, TCP_FILTER, "istio.mixer"))
 _MAX_INT64: Final = (1 << 63) - 1
 _SECOND: Final = 1_000_000_000
 
+_EVER: Final = Timestamp(0)
+
 _principal: Final = lru_cache(maxsize=4096)(principal)
 _namespace_of: Final = lru_cache(maxsize=4096)(namespace_of)
 
@@ -61,6 +63,7 @@ class LogStream:
             underscore, tell the direction of the listener.
         direction: `INBOUND`, `OUTBOUND`, or empty when the name does not tell.
         local: What the node's id tells about the workload next to the Envoy; counts where nobody else says more.
+        since: When it began; what Envoy logged before went elsewhere, or nowhere.
         on_fault: Is told of each tag that cannot be read as an attribute.
     """
 
@@ -68,6 +71,7 @@ class LogStream:
     log_name: str = ""
     direction: str = ""
     local: Mapping[str, AttributeValue] = field(default_factory=dict)
+    since: Timestamp = _EVER
     on_fault: Callable[[str], None] = lambda fault: None
 
 
@@ -75,6 +79,7 @@ def log_stream(
     node: str,
     log_name: str,
     metadata: Mapping[str, object] = MappingProxyType({}),
+    since: Timestamp = _EVER,
     on_fault: Callable[[str], None] = lambda fault: None,
 ) -> LogStream:
     """The stream of a node and a log name; the node's id or its metadata name the workload next to it."""
@@ -84,7 +89,7 @@ def log_stream(
     if node.count("~") == 3 or "NODE_UID" in metadata:  # an Envoy need not be called as in a mesh
         workload = local_node(metadata, node)
         local = workload.attributes(outbound=direction == OUTBOUND) if workload.uid else {}
-    return LogStream(node, log_name, direction, local, on_fault)
+    return LogStream(node, log_name, direction, local, since, on_fault)
 
 
 class LogEntry:

@@ -35,7 +35,8 @@ class Table:
 
     def __init__(self, limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
         self.drops: list[str] = []
-        self.connections = Connections(self.drops.append, limits, wall=lambda: NOW)
+        self.resumed: list[None] = []
+        self.connections = Connections(self.drops.append, lambda: self.resumed.append(None), limits, wall=lambda: NOW)
 
     def take(self, *entries: object, at: float = 0.0) -> list[tuple[str, int, int, int, int]]:
         events = [event for entry in entries for event in self.connections.take(STREAM, entry, at)]  # type: ignore[arg-type]
@@ -127,6 +128,24 @@ def test_what_was_never_opened_continues_and_closes() -> None:
         ("continue", 7, 0, 7, 0),
         ("close", 2, 0, 9, 0),
     ]
+
+
+def test_a_connection_that_is_older_than_its_stream_counts_from_where_it_was_found() -> None:
+    table = Table()
+    stream = log_stream("n", "inbound_tcp", since=Timestamp(START_S * 10**9 + 1))
+    entries = [tcp_entry(CONTINUE, received=70), tcp_entry(CONTINUE, received=75), tcp_entry(CLOSE, received=79)]
+
+    events = [event for entry in entries for event in table.connections.take(stream, entry, 0.0)]
+
+    assert shown(events) == [("continue", 0, 0, 70, 0), ("continue", 5, 0, 75, 0), ("close", 4, 0, 79, 0)]
+    assert len(table.resumed) == 1
+
+
+def test_the_end_of_a_connection_that_is_older_than_its_stream_has_all_its_bytes() -> None:
+    table = Table()
+    stream = log_stream("n", "inbound_tcp", since=Timestamp(START_S * 10**9 + 1))
+
+    assert shown(table.connections.take(stream, tcp_entry(CLOSE, received=79), 0.0)) == [("close", 79, 0, 79, 0)]
 
 
 def test_totals_that_shrink_give_no_negative_bytes() -> None:
@@ -283,6 +302,13 @@ async def test_a_stream_that_breaks_and_comes_again_counts_nothing_twice() -> No
         ("close", 10),
     ]
     assert sample(metrics, "mixer_access_log_connections") == 0
+    assert sample(metrics, "mixer_access_log_resumed_connections_total") == 0
+
+
+async def test_a_stream_that_comes_to_another_process_counts_nothing_twice() -> None:
+    found = await logged(message([tcp_entry(CONTINUE, received=150), tcp_entry(CLOSE, received=160)], "inbound_tcp"))
+
+    assert [(r["connection.event"], r["connection.received.bytes"]) for r in found] == [("continue", 0), ("close", 10)]
 
 
 REAL = [
