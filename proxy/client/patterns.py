@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sized
 from typing import Annotated, Final, TypeAlias, TypeVar
 
@@ -23,6 +24,7 @@ def _options() -> re2.Options:
 
 
 _OPTIONS: Final = _options()
+_LONE: Final = re.compile("[\ud800-\udfff]")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -37,7 +39,10 @@ def compile_full_match(pattern: str) -> FullMatch:
         raise ValueError(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)) from None
 
     def matches(text: str) -> bool:
-        return find(text.encode("utf-8", "surrogateescape")) is not None
+        try:
+            return find(text.encode()) is not None
+        except UnicodeEncodeError:  # bytes that are no text are one unknown character each
+            return find(_LONE.sub("\ufffd", text).encode()) is not None
 
     return matches
 

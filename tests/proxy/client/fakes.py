@@ -93,9 +93,6 @@ class FakeMixer:
         return [call for call in self.calls if any(demand.best_effort for demand in call.quotas.values())]
 
 
-WHOLE = "whole bag"
-
-
 def config(
     service: Mapping[str, Any] | None = None, transport: Mapping[str, Any] | None = None, **client: Any
 ) -> HttpClientConfig:
@@ -138,6 +135,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let time pass until something has happened."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  what is waited for is not ours to signal
+            await asyncio.sleep(0.002)
+
+
 def values(bag: AttributeBag) -> dict[str, AttributeValue]:
     found = {name: bag.peek(name) for name in bag.names()}
     assert ABSENT not in found.values()
@@ -147,6 +151,3 @@ def values(bag: AttributeBag) -> dict[str, AttributeValue]:
 def tally(client: SidecarClient, *names: str) -> tuple[int, ...]:
     counted = client.counters()
     return tuple(getattr(counted, name) for name in names)
-
-
-Reply = Callable[[CheckCall], CheckAnswer]

@@ -186,8 +186,11 @@ class TestCheck:
 
     @pytest.mark.parametrize(
         ("service", "checks", "reports"),
-        [({"disable_check_calls": True}, 0, 1), ({"disable_report_calls": True}, 1, 0)]
-        + [({"disable_check_calls": True, "disable_report_calls": True}, 0, 0)],
+        [
+            ({"disable_check_calls": True}, 0, 1),
+            ({"disable_report_calls": True}, 1, 0),
+            ({"disable_check_calls": True, "disable_report_calls": True}, 0, 0),
+        ],
         ids=["no check", "no report", "neither"],
     )
     async def test_only_enabled_calls_are_made(
