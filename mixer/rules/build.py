@@ -350,9 +350,9 @@ def _signature(config: HandlerConfig, instances: list[CompiledInstance]) -> str:
     """Equal for equal adapter, params and instances, whatever order their keys are written in."""
     # The raw params: a model's own text would hide a changed secret.
     params = config.resource.spec.get("params") if config.key.kind == "handler" else config.resource.spec
-    what = [config.info.name, params or {}, [[i.name, i.fingerprint, i.types] for i in instances]]
     if isinstance(config.params, RemoteParams):
-        what += [config.resource.spec.get("connection"), config.params.digest]
+        params = [(config.params.config or b"").hex(), config.resource.spec.get("connection"), config.params.digest]
+    what = [config.info.name, params or {}, [[i.name, i.fingerprint, i.types] for i in instances]]
     if config.objects.fingerprint:
         what.append(config.objects.fingerprint)
     text = json.dumps(what, sort_keys=True, default=str)

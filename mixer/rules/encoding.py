@@ -130,13 +130,20 @@ def compile_encoded(
         except (EvalError, ValueError, TypeError, OverflowError) as exc:
             raise _blame(name, leaves, bag, vocabulary, exc) from exc
 
-    canonical = json.dumps([template.name, model.digest, params, dict(bindings)], sort_keys=True, default=str)
+    canonical = json.dumps([template.name, model.digest, _texts(params), dict(bindings)], sort_keys=True, default=str)
     attributes = frozenset[str]().union(*(attribute_names(leaf.node) for leaf in leaves))
     if bound is not None:
         attributes |= bound.attributes
     nodes = {f"{index} {leaf.title}": leaf.node for index, leaf in enumerate(leaves)}
     bind = None if bound is None else bound.bind
     return CompiledInstance(name, short_name, template, walk.types, attributes, nodes, build, bind, canonical), []
+
+
+def _texts(data: Any) -> Any:
+    """The same data with keys that can be sorted; YAML has keys of several kinds."""
+    if isinstance(data, Mapping):
+        return {str(key): _texts(value) for key, value in data.items()}
+    return [_texts(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def _bindings(
