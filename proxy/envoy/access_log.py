@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import structlog
@@ -128,11 +129,12 @@ class AccessLog:
         stream = _NOT_NAMED
         self._metrics.streams.inc()
         try:
-            async for data in self._with_dues(requests):
-                if data is not None:
-                    stream = await self.take(stream, data)
-                if self._connections.next_due is not None:
-                    await self._report_due()
+            async with aclosing(self._with_dues(requests)) as messages:
+                async for data in messages:
+                    if data is not None:
+                        stream = await self.take(stream, data)
+                    if self._connections.next_due is not None:
+                        await self._report_due()
         finally:
             self._metrics.streams.dec()
         yield StreamAccessLogsResponse().SerializeToString()
@@ -226,7 +228,7 @@ class AccessLog:
             return False
         return True
 
-    async def _with_dues(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
+    async def _with_dues(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes | None, None]:
         """The messages, and None when an opening has waited long enough while none came."""
         arriving: asyncio.Task[bytes | None] | None = None
         try:

@@ -366,7 +366,7 @@ class ReportBag:
         merges: Makes of a value of the beginning that of the end.
     """
 
-    __slots__ = ("_below", "_look", "_maps", "_merges", "_reads", "entry")
+    __slots__ = ("_below", "_look", "_maps", "_merges", "_reads", "_whole", "entry")
 
     def __init__(
         self, entry: LogEntry, composed: AttributeBag, reads: Mapping[str, Read], merges: Mapping[str, Merge]
@@ -377,6 +377,7 @@ class ReportBag:
         self._reads = reads
         self._merges = merges
         self._maps: dict[str, AttributeValue] = {}
+        self._whole: dict[str, AttributeValue] | None = None
 
     def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
         """The value of an attribute, or the default."""
@@ -409,9 +410,13 @@ class ReportBag:
 
     def peek(self, name: str, /) -> AttributeValue | Absent:
         """The value of an attribute, or `ABSENT`."""
-        return self.lookup(name, ABSENT)
+        whole = self._whole
+        return self.lookup(name, ABSENT) if whole is None else whole.get(name, ABSENT)
 
     def names(self) -> Iterable[str]:
-        """Names of the attributes present."""
-        known = {*self._reads, *self._merges, *self._below.names(), *self.entry.stream.local}
-        return [name for name in known if self.lookup(name, ABSENT) is not ABSENT]
+        """Names of the attributes present; their values are kept for `peek`, because encoders ask for all of them."""
+        if self._whole is None:
+            known = {*self._reads, *self._merges, *self._below.names(), *self.entry.stream.local}
+            values = ((name, self.lookup(name, ABSENT)) for name in known)
+            self._whole = {name: value for name, value in values if value is not ABSENT}
+        return self._whole

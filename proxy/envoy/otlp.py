@@ -55,7 +55,7 @@ class OtlpMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self.spans = Counter(
-            "mixer_otlp_spans",
+            "mixer_envoy_spans",
             "Spans that came: reported, not_server (no request that Envoy served), rejected (unusable), not_taken.",
             ("outcome",),
             registry=self.registry,

@@ -293,14 +293,17 @@ async def test_an_opening_is_told_while_its_stream_is_silent() -> None:
     assert sample(metrics, "mixer_access_log_connections") == 1
 
 
-async def test_a_stream_that_is_cut_off_while_an_opening_waits_leaves_no_task() -> None:
+@pytest.mark.parametrize("hold_s", [60.0, 0.0], ids=["while it waits", "while it is reported"])
+async def test_a_stream_that_is_cut_off_with_an_opening_leaves_no_task(hold_s: float) -> None:
     async def messages() -> AsyncIterator[bytes]:
         yield message([tcp_entry(TcpUpstreamConnected)], "inbound_tcp").SerializeToString()
         await asyncio.Event().wait()
 
     before = asyncio.all_tasks()
-    metrics = AccessLogMetrics()
-    task = asyncio.create_task(drained(service_of(FakeClient(), metrics), messages()))
+    client, metrics = FakeClient(), AccessLogMetrics()
+    client.back_pressure = asyncio.get_running_loop().create_future()
+    service = service_of(client, metrics, ConnectionLimits(hold_s=hold_s))
+    task = asyncio.create_task(drained(service, messages()))
     await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -56,7 +56,7 @@ async def exported(
 
 
 def outcome(metrics: OtlpMetrics, name: str) -> float:
-    return metrics.registry.get_sample_value("mixer_otlp_spans_total", {"outcome": name}) or 0.0
+    return metrics.registry.get_sample_value("mixer_envoy_spans_total", {"outcome": name}) or 0.0
 
 
 async def test_the_requests_of_a_real_envoy_become_records() -> None:
