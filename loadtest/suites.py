@@ -63,6 +63,13 @@ def standard(cases: Mapping[str, Case], scenario: Scenario, load: Load) -> Itera
         yield from jobs([case], FLOORS, plain, load)
 
 
+def envoy(cases: Mapping[str, Case], scenario: Scenario, load: Load) -> Iterator[Job]:
+    """Every way from a real Envoy to Mixer, one request at a time and sixteen."""
+    for name in sorted(name for name in cases if name.startswith("envoy-")):
+        for connections in (1, 16):
+            yield Job(cases[name], Mode.WIRE, scenario, replace(load, connections=connections, in_flight=1))
+
+
 Suite = Callable[[Mapping[str, Case], Scenario, Load], Iterator[Job]]
 
-SUITES: Final[Mapping[str, Suite]] = MappingProxyType({"standard": standard})
+SUITES: Final[Mapping[str, Suite]] = MappingProxyType({"standard": standard, "envoy": envoy})
