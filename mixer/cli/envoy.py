@@ -87,7 +87,7 @@ class EnvoyGuest:
         self.client = SidecarClient(InProcessMixer(controller), HTTP_CLIENT, TCP_CLIENT, registry=registry)
         metrics = PolicyMetrics(registry)
         decider = Decider(self.client, lambda: controller.dispatcher.binding.snapshot.wanted)
-        self._http = HttpAuthorization(decider, metrics, controller.ready.is_set)
+        self.http_server = HttpAuthorization(decider, metrics, controller.ready.is_set).server
         self._problems = Gauge(
             "mixer_proxy_config_problems",
             "Problems of QuotaSpecs, HTTPAPISpecs and their bindings.",
@@ -119,14 +119,14 @@ class EnvoyGuest:
 
     async def listen(self, name: str, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Serve external authorization in its HTTP form."""
-        return await self._http.server.listen(host, port, reuse_port=reuse_port)
+        return await self.http_server.listen(host, port, reuse_port=reuse_port)
 
     async def start(self) -> None:
         """Nothing to start."""
 
     async def stop(self, grace_s: float) -> None:
         """Finish the answers in progress, and what they left to do."""
-        await self._http.server.stop(grace_s)
+        await self.http_server.stop(grace_s)
         await self.client.aclose(grace_s)
 
 

@@ -101,16 +101,17 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg, misc, unused-i
 class _Head:
     """The metadata of a call, read only when someone asks."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_fields")
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self._fields: dict[str, str | bytes] | None = None
 
     def header(self, name: str, /) -> str:
-        found = ""
-        for key, value in self._context.invocation_metadata() or ():
-            if key == name:
-                found = value
+        fields = self._fields
+        if fields is None:  # grpcio makes the tuple anew each time
+            fields = self._fields = dict(self._context.invocation_metadata() or ())
+        found = fields.get(name, "")
         return found if isinstance(found, str) else found.decode("latin-1")
 
 
