@@ -83,7 +83,7 @@ def test_the_standard_suite_varies_rules_series_and_log() -> None:
     }  # fmt: skip
     assert all(job.load.then_share == 0.5 for job in todo)
     assert {job.mode for job in todo} == set(Mode)
-    assert set(SUITES) == {"standard"}
+    assert set(SUITES) == {"envoy", "standard"}
 
 
 def test_the_access_log_is_written_to_nowhere(tmp_path: Path) -> None:
