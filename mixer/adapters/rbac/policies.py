@@ -48,7 +48,9 @@ INCOMPLETE: Final = Decision(False, enforced=False)
 
 
 class Policies:
-    """All roles, ready to decide. Immutable; building takes some 30 us a role, deciding a few us.
+    """All roles, ready to decide. Immutable; building takes about 0.1 ms a role, deciding about 5 us.
+
+    Where neither service nor path nor user tells roles of a namespace apart, they are tried one after the other.
 
     Args:
         roles: The objects, joined.
