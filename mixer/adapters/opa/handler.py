@@ -85,7 +85,8 @@ class OpaHandler(Handler):
         return _OK if admits else CheckResult(Status(Code.PERMISSION_DENIED, f"{REJECTED}. err: {reason}"))
 
     async def aclose(self) -> None:
-        """Close what is open towards an agent."""
+        """Close what is open towards an agent, and free the interpreter in the thread that made it."""
+        self._query = None
         if self._server is not None:
             await self._server.aclose()
             self._spared.set(0)
