@@ -16,17 +16,15 @@ from proxy.envoy.flags import DENIED, NONE, flags_text
 from proxy.envoy.gen.accesslog_pb2 import HTTPAccessLogEntry
 from proxy.envoy.gen.core_pb2 import Address, RequestMethod
 from proxy.envoy.identity import Token, token_of
+from proxy.envoy.log_bag import DerivedBag, Merge, ReportBag
 from proxy.envoy.log_entry import (
     CONNECTION_ROWS,
     DENIAL_ROWS,
     END_ROWS,
     INBOUND,
     VERDICT_ROWS,
-    DerivedBag,
     LogEntry,
     LogStream,
-    Merge,
-    ReportBag,
     Row,
     count,
     duration_of,

@@ -14,16 +14,14 @@ from typing import Final
 from mixer.attributes import ABSENT, Absent, AttributeBag, AttributeValue, Timestamp
 from proxy.envoy.flags import flags_text
 from proxy.envoy.gen.accesslog_pb2 import AccessLogCommon
+from proxy.envoy.log_bag import DerivedBag, Merge, ReportBag
 from proxy.envoy.log_entry import (
     CONNECTION_ROWS,
     DENIAL_ROWS,
     END_ROWS,
     VERDICT_ROWS,
-    DerivedBag,
     LogEntry,
     LogStream,
-    Merge,
-    ReportBag,
     Row,
     duration_of,
     ip_of,

@@ -21,7 +21,7 @@ from proxy.envoy.log_connections import (
     Connections,
 )
 from proxy.envoy.log_entry import log_stream
-from proxy.envoy.log_tcp import Event, TcpEntry
+from proxy.envoy.log_tcp import CONNECTION, EVENT_ROWS, MERGES, Event, TcpEntry
 from tests.proxy.envoy.log_kit import START_S, FakeClient, logged, message, recorded, sample, stream_of, tcp_entry
 
 STREAM = log_stream("n", "inbound_tcp")
@@ -236,6 +236,28 @@ def test_bytes_of_continue_and_close_add_up_to_the_totals(steps: list[tuple[int,
 
 
 # As records
+
+
+def test_the_tables_have_every_attribute_of_a_connection() -> None:
+    identity = ("source.principal", "source.user", "source.namespace", "destination.principal", "connection.mtls")
+    connection = {
+        *identity,
+        "connection.requested_server_name",
+        "connection.id",
+        "context.protocol",
+        "source.ip",
+        "origin.ip",
+    }
+    any_event = {
+        *("connection.event", "context.time", "context.proxy_error_code", "check.cache_hit", "quota.cache_hit"),
+        *(f"connection.{side}.{what}" for side in ("received", "sent") for what in ("bytes", "bytes_total")),
+        *("destination.uid", "rbac.permissive.response_code", "rbac.permissive.effective_policy_id"),
+    }
+
+    assert {*CONNECTION} == {*connection, "context.reporter.kind"}
+    assert {*MERGES} == {"destination.ip", "destination.port"}
+    assert {*EVENT_ROWS[Event.OPEN]} == {*EVENT_ROWS[Event.CONTINUE]} == any_event
+    assert {*EVENT_ROWS[Event.CLOSE]} == {*any_event, "connection.duration", "check.error_code", "check.error_message"}
 
 
 async def test_an_opening_has_the_identity_and_the_verdict_of_what_comes_later() -> None:
