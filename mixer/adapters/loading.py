@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
+from typing import NamedTuple
 
 from mixer.adapters.base import AdapterInfo
 from mixer.errors import MixerError
@@ -18,13 +19,30 @@ class AdapterLoadError(MixerError):
     """An installed adapter cannot be used; Mixer does not start with half of what it was given."""
 
 
+class InstalledAdapter(NamedTuple):
+    """An adapter and the package that it came with."""
+
+    info: AdapterInfo
+    package: str
+    version: str
+
+
 def load_adapters() -> Mapping[str, AdapterInfo]:
     """Load every installed adapter.
 
     Raises:
         AdapterLoadError: An entry point does not load, is no `AdapterInfo`, or shares its name with another.
     """
-    infos = []
+    return by_name(installed.info for installed in load_installed())
+
+
+def load_installed() -> list[InstalledAdapter]:
+    """Load every installed adapter, sorted by name, with the package that it came with.
+
+    Raises:
+        AdapterLoadError: An entry point does not load, is no `AdapterInfo`, or shares its name with another.
+    """
+    found = []
     for entry in entry_points(group=GROUP):
         try:
             info = entry.load()
@@ -34,8 +52,10 @@ def load_adapters() -> Mapping[str, AdapterInfo]:
             raise AdapterLoadError(
                 f"adapter {entry.name!r}: {entry.value} is a {type(info).__name__}, not an AdapterInfo"
             )
-        infos.append(info)
-    return by_name(infos)
+        package, version = (entry.dist.name, entry.dist.version) if entry.dist is not None else ("", "")
+        found.append(InstalledAdapter(info, package, version))
+    by_name(installed.info for installed in found)  # names are sound, and each is there once
+    return sorted(found, key=lambda installed: installed.info.name)
 
 
 def by_name(infos: Iterable[AdapterInfo]) -> Mapping[str, AdapterInfo]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mixer import __version__
-from mixer.adapters.loading import AdapterLoadError, load_adapters
+from mixer.adapters.loading import AdapterLoadError, load_adapters, load_installed
 from mixer.cli.envoy import HTTP_PORT, invite_envoy
 from mixer.cli.logs import LEVELS, set_up_logging
 from mixer.cli.options import CONTEXT, DURATION, open_store
@@ -245,18 +245,28 @@ async def _serve(mixer: MixerServer | Owner) -> None:
 @main.command("adapters")
 @click.option("--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def adapters_command(output: str) -> None:
-    """List the installed adapters and the templates that they take."""
+    """List the installed adapters, the packages that they come with, and the templates that they take."""
     try:
-        infos = load_adapters().values()
+        found = load_installed()
     except AdapterLoadError as exc:
         raise click.ClickException(str(exc)) from exc
-    rows = [(info.name, [template.name for template in info.templates], info.description) for info in infos]
     if output == "json":
-        click.echo(json.dumps([{"name": n, "templates": t, "description": d} for n, t, d in rows], indent=2))
+        rows = [
+            {
+                "name": info.name,
+                "package": package,
+                "version": version,
+                "templates": [template.name for template in info.templates],
+                "description": info.description,
+            }
+            for info, package, version in found
+        ]
+        click.echo(json.dumps(rows, indent=2))
         return
-    table = Table("adapter", "templates", "what it does", box=None)
-    for name, templates, description in rows:
-        table.add_row(name, ", ".join(templates), description)
+    table = Table("adapter", "package", "version", "templates", "what it does", box=None)
+    for info, package, version in found:
+        templates = ", ".join(template.name for template in info.templates)
+        table.add_row(info.name, package, version, templates, info.description)
     Console(file=sys.stdout).print(table)
 
 
