@@ -53,7 +53,7 @@ class Resource:
     """
 
     key: ResourceKey
-    spec: Mapping[str, Any]
+    spec: Mapping[str, Any] = field(repr=False)  # passwords are in it
     annotations: Mapping[str, str] = field(default_factory=dict)
     origin: Origin = field(default=NOWHERE, compare=False)
     lines: Mapping[Path, int] = field(default_factory=dict, compare=False, repr=False)
