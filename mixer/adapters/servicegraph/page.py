@@ -53,7 +53,7 @@ function settle(nodes, links) {
     const heat = 1 - round / rounds;
     for (const node of nodes) { node.fx = (500 - node.x) * 0.01; node.fy = (300 - node.y) * 0.015; }
     for (let i = 0; i < nodes.length; i++) for (let j = 0; j < i; j++) {
-      const a = nodes[i], b = nodes[j], dx = a.x - b.x, dy = a.y - b.y, push = 3000 / (dx * dx + dy * dy + 50);
+      const a = nodes[i], b = nodes[j], dx = a.x - b.x, dy = a.y - b.y, push = 20000 / (dx * dx + dy * dy + 50);
       const far = Math.sqrt(dx * dx + dy * dy) + 0.1;
       a.fx += dx / far * push; a.fy += dy / far * push; b.fx -= dx / far * push; b.fy -= dy / far * push;
     }
