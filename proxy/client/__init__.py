@@ -38,6 +38,7 @@ from proxy.client.config import (
     ServiceConfig,
     TcpClientConfig,
     Transport,
+    for_all_services,
     read_config,
 )
 from proxy.client.connection import TcpConnection
@@ -61,6 +62,7 @@ __all__ = [
     "Transport",
     "Verdict",
     "check_attributes",
+    "for_all_services",
     "http_status",
     "local_node",
     "read_config",

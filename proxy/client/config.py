@@ -113,6 +113,11 @@ class HttpClientConfig(ProtoModel):
     ignore_forwarded_attributes: bool = False
 
 
+def for_all_services(service: ServiceConfig, transport: Transport) -> HttpClientConfig:
+    """One configuration for the requests of whatever service."""
+    return HttpClientConfig(transport=transport, service_configs={"": service})
+
+
 class TcpClientConfig(ProtoModel):
     """A client for connections."""
 

@@ -181,7 +181,7 @@ class CheckEngine:
         left_s = limit_s - (self._now() - began) if waited else limit_s
         asking = self._ask_for_all(bag, rules, fails_open, left_s)
         # Whoever waited in vain asks at once; to wait in turn would make a queue of calls.
-        if not missed or landing is not _Landing.GIVEN_UP or missed in self._flights or len(self._flights) >= _FLIGHTS:
+        if not missed or landing is not _Landing.GIVEN_UP or len(self._flights) >= _FLIGHTS:
             return await asking
         return await self._fly(missed, asking)
 

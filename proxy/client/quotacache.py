@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from mixer.api.answer import QuotaAnswer
 from mixer.api.codes import Code
-from mixer.attributes import AttributeBag
+from mixer.attributes import AttributeBag, Duration
 from proxy.client.pool import FAILED, PROVISIONAL_S, Grant, Prefetch, PrefetchPool
 from proxy.client.shapes import ShapeList, Signature
 
@@ -113,8 +113,7 @@ class QuotaCache:
         if answer is None or answer.code == Code.UNAVAILABLE:
             pool.answer(prefetch, FAILED, PROVISIONAL_S, now)
             return
-        duration = answer.valid_duration
-        pool.answer(prefetch, max(0, answer.granted), PROVISIONAL_S if duration is None else duration.seconds, now)
+        pool.answer(prefetch, max(0, answer.granted), _valid_s(answer.valid_duration), now)
         quota = self._quotas.get(name)
         if quota is None or quota.pending is not pool or answer.referenced is None:
             return
@@ -153,3 +152,10 @@ class QuotaCache:
             old = [name for name, quota in self._quotas.items() if now - quota.pending_used > self._idle_s]
             for name in old:
                 del self._quotas[name]
+
+
+def _valid_s(duration: Duration | None) -> float:
+    """How long a grant holds: a minute when nothing is said, and for ever when the quota has no window (0)."""
+    if duration is None:
+        return PROVISIONAL_S
+    return duration.seconds if duration > 0 else float("inf")

@@ -152,6 +152,15 @@ def test_shortfall_is_paid_by_other_grants_when_the_own_is_spent() -> None:
     assert not pool.open
 
 
+def test_more_than_was_asked_for_is_kept_when_the_provisional_grant_is_spent() -> None:
+    pool = PrefetchPool()
+    prefetch = pool.check(10, 0.0)[1]
+    assert prefetch is not None
+    pool.answer(prefetch, 13, 1.0, 0.2)
+    assert (pool.available(0.3), pool.open) == (3, False)
+    assert pool.check(11, 0.3)[0] is None
+
+
 def test_failed_prefetch_is_granted_and_leaves_the_pool_open() -> None:
     pool = PrefetchPool()
     prefetch = pool.check(1, 0.0)[1]

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from mixer.api.answer import QuotaAnswer
 from mixer.api.codes import Code
-from mixer.attributes import MappingBag
+from mixer.attributes import Duration, MappingBag
 from proxy.client.quotacache import QuotaCache, Want
 from tests.proxy.client.fakes import absent, exact, granted
 
@@ -85,3 +88,16 @@ def test_least_recently_used_pool_makes_room() -> None:
         fill(cache, bag, 1)
     assert len(cache) == 2
     assert [ask(cache, bag, 0.1)[0] for bag in bags] == [(), ("q",), ("q",)]
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [(None, 60.0), (Duration(2 * 10**9), 2.0), (Duration(0), 1e9)],
+    ids=["nothing said", "window", "no window"],
+)
+def test_grant_holds_as_long_as_its_quota_says(duration: Duration | None, seconds: float) -> None:
+    cache = QuotaCache()
+    _, (want,) = ask(cache, ADA)
+    cache.answer(want, ADA, QuotaAnswer(10, duration), 0)
+    assert want.pool.available(seconds - 0.1) == 9
+    assert want.pool.available(seconds + 0.1) == (9 if seconds == 1e9 else 0)

@@ -24,6 +24,7 @@ from proxy.client import (
     TcpClientConfig,
     Verdict,
     check_attributes,
+    for_all_services,
     http_status,
     read_config,
     status_text,
@@ -628,6 +629,10 @@ class TestRoutes:
         one = client.register(ServiceConfig(mixer_attributes={"a": "x", "b": 1}))
         assert one == client.register(ServiceConfig(mixer_attributes={"b": 1, "a": "x"}))
         assert one != client.register(ServiceConfig(mixer_attributes={"b": True, "a": "x"}))
+
+    def test_one_configuration_can_hold_for_every_service(self, make: Make) -> None:
+        client = make(for_all_services(ServiceConfig(mixer_attributes={"a": 1}), PASS_THROUGH))
+        assert [client.compose(MappingBag({}), service=name).get("a") for name in ("", "x")] == [1, 1]
 
 
 class TestReport:
