@@ -9,7 +9,7 @@ import pytest
 from mixer.api.codes import Code
 from mixer.attributes import AttributeValue, Duration, Timestamp
 from proxy.client import PASS_THROUGH, LocalNode, SidecarClient, TcpClientConfig, TcpConnection, read_config
-from tests.proxy.client.fakes import FakeMixer, answer, config, granted, values, verdict_of
+from tests.proxy.client.fakes import FakeMixer, answer, config, granted, until, values, verdict_of
 
 PEER: dict[str, AttributeValue] = {"source.ip": b"\x7f\0\0\x01", "origin.ip": b"\x7f\0\0\x01", "connection.mtls": False}
 LOCAL: dict[str, AttributeValue] = {"destination.ip": b"\x0a\0\0\x01", "destination.port": 5432}
