@@ -1,10 +1,13 @@
 """Runs what a page says, so that pages cannot rot. The convention, invisible once a page is rendered:
 
-* A fence ``yaml PATH`` is a file that the reader saves; without a path it is a mere illustration.
+* A fence ``yaml PATH`` (or ``python PATH``, ``toml PATH``) is a file that the reader saves; without a path it is a
+  mere illustration.
 * A fence ``console`` is typed into a terminal: lines that start with ``$ `` are commands (a trailing backslash
   goes on in the next line), what follows is their whole output. ``...`` stands for any text, on a line of its own
   for any lines. A command without output must succeed.
-* ``mixs server`` stays running to the end of the page; the output shown is what it prints when it is ready.
+* ``mixs server`` stays running to the end of the page; the output shown is what it prints when it is ready. So does
+  a program whose command ends in ``&``, which prints one line when it is ready.
+* ``export NAME=VALUE`` holds for the commands after it.
 * A fence ``text server`` is lines that the server's terminal shows by then, in this order.
 
 The pages speak of the default ports; here every port is a free one, and both directions are translated. A file that
@@ -17,6 +20,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,8 +33,11 @@ from mixer.cli.ports import read_ready_line
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_PORTS = {"port": 9091, "monitoring-port": 15014, "metrics-port": 42422, "console-port": 9876}
+ADAPTER_PORT = 9070
 PATIENCE_S = 30.0
+SAVED = ("yaml", "python", "toml")
 
+_EXPORT = re.compile(r"export ([A-Z]+)=(\S+)")
 _FENCE = re.compile(r"^```([a-z]*)[ ]?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -66,6 +73,13 @@ def commands(text: str) -> Iterator[Command]:
         while lines and not lines[0].startswith("$ "):
             output.append(lines.pop(0))
         yield Command(command, output)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def matches(expected: list[str], actual: str) -> bool:
@@ -156,12 +170,14 @@ class Reader:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "110",
         }
+        self._running: list[subprocess.Popen[str]] = []
+        self._adapter_port = free_port()
         (folder / "config").symlink_to(ROOT / "config", target_is_directory=True)
 
     def follow(self, page: str) -> None:
         """Do all of a page, comparing each output with what the page shows."""
         for block in blocks(page):
-            if block.language == "yaml" and block.info:
+            if block.language in SAVED and block.info:
                 self._save(block)
             elif block.language == "console":
                 for command in commands(block.text):
@@ -173,7 +189,7 @@ class Reader:
         path = self._folder / block.info
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = self._folder / "being-written"  # then moved, so that the server never reads half of it
-        whole.write_text(block.text)
+        whole.write_text(self._translated(block.text))
         if self._server is None:
             whole.replace(path)
             return
@@ -181,13 +197,22 @@ class Reader:
         whole.replace(path)
         self._server.wait_changed(before)
 
+    def _translated(self, text: str) -> str:
+        return re.sub(rf"\b{ADAPTER_PORT}\b", str(self._adapter_port), text)
+
     def _run(self, command: Command, line: int) -> None:
         if command.text.startswith("mixs server"):
             assert self._server is None, "a page starts one server"
             self._server = Server(command.text, self._folder, self._environment)
             self._compare(command, self._server.shown(), line)
             return
-        text = self._server.translated(command.text) if self._server else command.text
+        if command.text.endswith(" &"):
+            self._start(command, line)
+            return
+        if found := _EXPORT.fullmatch(command.text):
+            self._environment[found[1]] = found[2].replace("$PWD", str(self._folder))
+            return
+        text = self._translated(self._server.translated(command.text) if self._server else command.text)
         done = subprocess.run(
             ["bash", "-c", text],
             stdout=subprocess.PIPE,
@@ -199,9 +224,24 @@ class Reader:
             env=self._environment,
         )
         shown = self._server.as_in_page(done.stdout) if self._server else done.stdout
+        shown = re.sub(rf"\b{self._adapter_port}\b", str(ADAPTER_PORT), shown)
         if not command.output:
             assert done.returncode == 0, f"line {line}: {command.text} exited with {done.returncode}:\n{shown}"
         self._compare(command, shown, line)
+
+    def _start(self, command: Command, line: int) -> None:
+        text = self._translated(command.text.removesuffix("&"))
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {text} --address 127.0.0.1:{self._adapter_port}"],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=self._folder,
+            env=self._environment,
+        )
+        self._running.append(process)
+        assert process.stdout is not None
+        shown = process.stdout.readline()
+        self._compare(command, shown.replace(str(self._adapter_port), str(ADAPTER_PORT)), line)
 
     def _compare(self, command: Command, shown: str, line: int) -> None:
         promised = "\n".join(command.output)
@@ -220,6 +260,11 @@ class Reader:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """Stop the server; it must end as it promises to."""
+        """Stop what runs; the server, and what stands beside it, must end as they promise to."""
+        for process in self._running:
+            process.send_signal(signal.SIGTERM)
         if self._server is not None:
             assert self._server.stop() == 0
+        for process in self._running:
+            process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0
