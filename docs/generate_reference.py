@@ -39,6 +39,8 @@ from mixer.expr.functions import FUNCTIONS, Function, Generic
 from mixer.expr.jsonform import evaluate_case
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.templates import TEMPLATES, Field, Template, Variety
+from proxy.envoy.check_bag import HTTP_SOURCES, TCP_SOURCES, Source
+from proxy.envoy.values import WELL_KNOWN
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -392,6 +394,35 @@ _WIDE: Final[dict[str, Any]] = {
     "help_option_names": ["-h", "--help"],
 }
 
+# Envoy
+
+
+def envoy_requests() -> str:
+    """Where each attribute of a request comes from."""
+    return _envoy_sources(HTTP_SOURCES, http_form=True)
+
+
+def envoy_connections() -> str:
+    """Where each attribute of a connection comes from."""
+    return _envoy_sources(TCP_SOURCES, http_form=False)
+
+
+def _envoy_sources(sources: Mapping[str, Source], *, http_form: bool) -> str:
+    head = ("attribute", "type", "`CheckRequest`", *(("HTTP form",) if http_form else ()))
+    rows = (
+        (code(name), source.type.name, source.grpc, *((source.http or "–",) if http_form else ()))
+        for name, source in sources.items()
+    )
+    return table(head, rows)
+
+
+def envoy_names() -> str:
+    """Names whose texts are not strings."""
+    kinds = sorted(set(WELL_KNOWN.values()))
+    rows = ((kind, ", ".join(code(name) for name in sorted(WELL_KNOWN) if WELL_KNOWN[name] == kind)) for kind in kinds)
+    return table(("type", "names"), rows)
+
+
 SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "adapter index": adapter_index,
     "adapter params": adapter_params,
@@ -404,6 +435,9 @@ SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "fluentd metrics": fluentd_metrics,
     "prometheus metrics": prometheus_metrics,
     "commands": commands,
+    "envoy requests": envoy_requests,
+    "envoy connections": envoy_connections,
+    "envoy names": envoy_names,
 }
 
 _SECTION: Final = re.compile(r"(<!-- begin: ([a-z ]+) -->\n)(?:.*?\n)?(<!-- end: \2 -->)", re.DOTALL)

@@ -245,7 +245,7 @@ HTTP_SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
         ),
         **_CONNECTION,
         "request.auth.principal": Source(
-            _STRING, f"metadata_context of {'jwt_authn'}: iss/sub", "", _text(lambda seen: seen.token().principal)
+            _STRING, "metadata_context of jwt_authn: iss/sub", "", _text(lambda seen: seen.token().principal)
         ),
         "request.auth.audiences": Source(
             _STRING, "the same: first of aud", "", _text(lambda seen: seen.token().audiences)
