@@ -20,7 +20,7 @@ from typing import Final
 
 from mixer.attributes import AttributeValue, Timestamp
 from proxy.envoy.answers import BODILESS, local_reply
-from proxy.envoy.check_bag import FORWARDED_HEADER, OWN_HEADERS
+from proxy.envoy.check_bag import FORWARDED_HEADER, HTTP_SOURCES, OWN_HEADERS
 from proxy.envoy.correlation import HTTP_FORM_KEY, CheckRecord, http_form_text
 from proxy.envoy.ext_authz import Decider
 from proxy.envoy.headers import FIXED, fates, quota_headers
@@ -56,6 +56,13 @@ _ADDRESS: Final = re.compile(r"(?:\[([^\]]+)\]|([^:]*)):([0-9]{1,5})")
 _SERVICE: Final = "ext_authz_http"
 _NO_STATIC: Final[Mapping[str, AttributeValue]] = {}
 _TEXT: Final = ("content-type", "text/plain")
+
+
+def _may_be_told(name: str) -> bool:
+    """Whether `CONTEXT_HEADER` may give an attribute: who calls, and what the request is, are never told that way."""
+    return name in ("destination.ip", "destination.port") or not (
+        name in HTTP_SOURCES or name.startswith(("source.", "origin.", "request.", "connection."))
+    )
 
 
 class BadQuestionError(ValueError):
@@ -112,7 +119,7 @@ class HttpSeen:
         if context := own.get(CONTEXT_HEADER, ""):
             pairs = (pair.partition("=") for pair in context.split(";") if pair)
             values, self.faults = read_texts((name, value) for name, _, value in pairs)
-            self.static = {**self.static, **values}
+            self.static = {**self.static, **{name: value for name, value in values.items() if _may_be_told(name)}}
         deadline = own.get(DEADLINE_HEADER, "")
         self.timeout_s = int(deadline) / 1000 if deadline.isdecimal() and len(deadline) < 10 and int(deadline) else None
 

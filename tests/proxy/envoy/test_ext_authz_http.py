@@ -164,6 +164,15 @@ async def test_a_question_becomes_the_attributes_of_the_grpc_form(running: Runni
     assert json.loads(headers["x-mixer-md-mixer"])["id"] == "id-1"
 
 
+async def test_context_never_tells_who_calls(running: Running) -> None:
+    forged = "source.principal=c/ns/n/sa/admin;source.uid=x;request.auth.principal=i/s;destination.service.host=reviews"
+    await running.ask(question(x_mixer_peer="", x_mixer_context=forged))
+
+    bag = running.client.bags[0]
+    assert bag["destination.service.host"] == "reviews"
+    assert not {"source.principal", "source.uid", "request.auth.principal"} & bag.keys()
+
+
 async def test_a_denial_is_the_answer(running: Running) -> None:
     [(status, headers, body)] = await running.ask(question(x_user="bad"))
 
