@@ -38,6 +38,9 @@ SESSION_AGAIN_S: Final = 1.0
 
 _SKIP_IDENTITY: Final = "BYPASS_OOP_MTLS_SAN_VERIFICATION"
 _CLOSE_TIMEOUT_S: Final = 1.0
+_GRACE_S: Final = 0.1
+"""gRPC ends a call at its deadline; what is not its own (a session, a token) ends so much later."""
+
 _SERVICE: Final = infrastructure.DESCRIPTOR.services_by_name["InfrastructureBackend"].full_name
 
 _OPTIONS: Final = (
@@ -184,8 +187,15 @@ class Backend:
             self._count("overloaded", instances)
             raise BackendUnavailableError(self._text(f"{MOST_CALLS} calls wait for an answer already"))
         self._calls += 1
+        until = asyncio.get_running_loop().time() + self._limit_s
         try:
-            return await self._handle(path, request, takes_config)
+            async with asyncio.timeout_at(until + _GRACE_S):
+                return await self._handle(path, request, takes_config, until)
+        except TimeoutError:
+            outcome = "late"
+            raise BackendUnavailableError(
+                self._text("rpc error: code = DeadlineExceeded desc = no time left")
+            ) from None
         except BackendUnavailableError as exc:
             late = _code(exc) is grpc.StatusCode.DEADLINE_EXCEEDED
             outcome = "late" if late else "unavailable"
@@ -205,17 +215,17 @@ class Backend:
         if outcome != "ok" and instances:
             self._counts.lost.labels(self._env.handler, outcome).inc(instances)
 
-    async def _handle(self, path: str, request: Any, takes_config: bool) -> bytes:
+    async def _handle(self, path: str, request: Any, takes_config: bool, until: float) -> bytes:
         if not self._session_based:
             if self._params is not None and takes_config:
                 request.adapter_config = self._params.SerializeToString()
-            return await self._call(path, request.SerializeToString())
+            return await self._call(path, request.SerializeToString(), until)
         session = await self._open_session()
         for attempt in range(2):
             if takes_config:
                 request.adapter_config = session.SerializeToString()
             try:
-                return await self._call(path, request.SerializeToString())
+                return await self._call(path, request.SerializeToString(), until)
             except AdapterError as exc:
                 code = _code(exc)
                 if code is grpc.StatusCode.UNAVAILABLE and self._session is session:
@@ -230,22 +240,23 @@ class Backend:
     async def _open_session(self) -> AnyMessage:
         if self._session is not None:
             return self._session
-        if self._refusal is not None and self._env.clock.monotonic() < self._refused_until:
-            raise self._refusal
+        until = asyncio.get_running_loop().time() + min(self._limit_s, SESSION_LIMIT_S)
         try:
-            async with asyncio.timeout(min(self._limit_s, SESSION_LIMIT_S)), self._opening:
+            async with asyncio.timeout_at(until), self._opening:
                 if self._session is None:  # nobody opened one while we waited
-                    self._session = await self._new_session()
+                    if self._refusal is not None and self._env.clock.monotonic() < self._refused_until:
+                        raise self._refusal
+                    self._session = await self._new_session(until)
                 return self._session
         except TimeoutError as exc:
             raise BackendUnavailableError(self._text("it opens no session in time")) from exc
 
-    async def _new_session(self) -> AnyMessage:
+    async def _new_session(self, until: float) -> AnyMessage:
         validate = infrastructure.ValidateRequest(adapter_config=self._params, inferred_types=self._types)
-        checked = await self._infrastructure("Validate", validate, infrastructure.ValidateResponse)
+        checked = await self._infrastructure("Validate", validate, infrastructure.ValidateResponse, until)
         self._require_ok("refuses the params", checked.status)
         create = infrastructure.CreateSessionRequest(adapter_config=self._params, inferred_types=self._types)
-        created = await self._infrastructure("CreateSession", create, infrastructure.CreateSessionResponse)
+        created = await self._infrastructure("CreateSession", create, infrastructure.CreateSessionResponse, until)
         self._require_ok("opens no session", created.status)
         self._refusal = None
         return AnyMessage(type_url=SESSION_TYPE, value=created.session_id.encode())
@@ -256,18 +267,18 @@ class Backend:
             self._refused_until = self._env.clock.monotonic() + SESSION_AGAIN_S
             raise self._refusal
 
-    async def _infrastructure(self, method: str, request: Any, answer: Any, *, timeout_s: float | None = None) -> Any:
-        data = await self._call(f"/{_SERVICE}/{method}", request.SerializeToString(), timeout_s=timeout_s)
+    async def _infrastructure(self, method: str, request: Any, answer: Any, until: float) -> Any:
+        data = await self._call(f"/{_SERVICE}/{method}", request.SerializeToString(), until)
         try:
             return answer.FromString(data)
         except DecodeError:
             raise BackendRejectedError(self._text(f"it answers {method} with nonsense")) from None
 
-    async def _call(self, path: str, request: bytes, *, timeout_s: float | None = None) -> bytes:
+    async def _call(self, path: str, request: bytes, until: float) -> bytes:
         metadata = await self._tokens.metadata()
-        method = self._connected().unary_unary(path)
+        left_s = max(until - asyncio.get_running_loop().time(), 0.001)
         try:
-            answer = await method(request, timeout=timeout_s or self._limit_s, metadata=metadata)
+            answer = await self._connected().unary_unary(path)(request, timeout=left_s, metadata=metadata)
         except grpc.aio.AioRpcError as exc:
             if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
                 self._tokens.refused()
@@ -275,6 +286,8 @@ class Backend:
             raise kind(self._text(self._explained(exc))) from exc
         except grpc.aio.UsageError as exc:  # the channel was closed meanwhile
             raise BackendUnavailableError(self._text(str(exc))) from exc
+        except (ValueError, TypeError) as exc:  # never the traceback, which would show the token
+            raise BackendRejectedError(self._text(f"no call can be made: {type(exc).__name__}")) from None
         return bytes(answer)
 
     def _explained(self, exc: grpc.aio.AioRpcError) -> str:
@@ -297,9 +310,8 @@ class Backend:
         if session is not None:
             request = infrastructure.CloseSessionRequest(session_id=session.value.decode("utf-8", "replace"))
             with contextlib.suppress(AdapterError):  # a backend that is gone has no session either
-                await self._infrastructure(
-                    "CloseSession", request, infrastructure.CloseSessionResponse, timeout_s=_CLOSE_TIMEOUT_S
-                )
+                until = asyncio.get_running_loop().time() + _CLOSE_TIMEOUT_S
+                await self._infrastructure("CloseSession", request, infrastructure.CloseSessionResponse, until)
         channels = [*self._retired, *([self._channel] if self._channel is not None else [])]
         await asyncio.gather(*(channel.close(None) for channel in channels))
         if self._relay is not None:

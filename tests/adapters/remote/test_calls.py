@@ -198,15 +198,15 @@ async def test_dedup_ids_of_calls_differ() -> None:
 # A backend that does not answer as it should
 
 
-def raw_server(method: Any, service: str = "checknothing.HandleCheckNothingService") -> Any:
+def raw_server(method: Any, service: str = "checknothing.HandleCheckNothingService", name: str = "") -> Any:
     """A server whose answers are any bytes."""
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
     async def running() -> Any:
         server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-        name = service.rsplit(".", 1)[1].removesuffix("Service")
-        handler = grpc.method_handlers_generic_handler(service, {name: grpc.unary_unary_rpc_method_handler(method)})
+        called = name or service.rsplit(".", 1)[1].removesuffix("Service")
+        handler = grpc.method_handlers_generic_handler(service, {called: grpc.unary_unary_rpc_method_handler(method)})
         server.add_generic_rpc_handlers((handler,))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -436,3 +436,53 @@ async def test_handlers_without_sessions_are_closed_after_a_while(monkeypatch: p
             assert seen.closed == 0
         await server.sessions.sweep()
         assert seen.closed == 1
+
+
+@pytest.mark.slow
+async def test_a_backend_that_hangs_while_a_session_is_opened_takes_no_longer_than_one_call() -> None:
+    """Validate, CreateSession and the call share one time-out; many callers do not wait for each other."""
+    from contextlib import suppress
+
+    hang = asyncio.Event()
+
+    async def answer(request: bytes, context: Any) -> bytes:
+        await hang.wait()
+        return b""
+
+    made = instance("checknothing", {})
+    service = "istio.mixer.adapter.model.v1beta1.InfrastructureBackend"
+    async with raw_server(answer, service, "Validate") as port:
+        async with calling(port, [made], session_based=True, timeout="200ms") as handler:
+            started = time.monotonic()
+            calls = [asyncio.ensure_future(handler.handle_check(built(made))) for _ in range(20)]
+            for call in calls:
+                with suppress(BackendUnavailableError):
+                    await call
+            assert all(isinstance(call.exception(), BackendUnavailableError) for call in calls)
+            assert time.monotonic() - started < 0.6
+        hang.set()
+
+
+async def test_a_refused_session_is_not_asked_for_again_at_once() -> None:
+    seen = Seen()
+    made = instance("checknothing", {})
+    env = RecordingEnv()
+    async with served(adapter(seen)) as server, calling(server.port, [made], session_based=True, env=env) as handler:
+        await handler.handle_check(built(made))
+        asked = []
+        server.sessions._sessions.clear()
+        server.sessions.validate = lambda config, types: asked.append(1) or refuse()  # type: ignore[method-assign,assignment,func-returns-value]
+        for _ in range(10):
+            with pytest.raises(BackendRejectedError, match="refuses the params: changed its mind"):
+                await handler.handle_check(built(made))
+        assert len(asked) == 1
+        await env.clock.advance(backend.SESSION_AGAIN_S)
+        with pytest.raises(BackendRejectedError, match="changed its mind"):
+            await handler.handle_check(built(made))
+        assert len(asked) == 2
+
+
+def refuse() -> Any:
+    from mixer.sdk.sessions import RefusedError
+
+    raise RefusedError("changed its mind")
