@@ -44,6 +44,11 @@ def decode_object(resource: Resource, objects: ConfigObjects) -> tuple[Decoded |
 
 def compile_objects(objects: ConfigObjects, decoded: Sequence[Decoded]) -> tuple[CompiledObjects, Sequence[Problem]]:
     """What an adapter makes of its objects, and what is wrong with them together."""
-    value, problems = objects.compile(decoded)
     text = json.dumps([[*resource.key, resource.spec] for resource, _ in decoded], sort_keys=True, default=str)
-    return CompiledObjects(value, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()), problems
+    fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    try:
+        value, problems = objects.compile(decoded)
+    except Exception as exc:  # noqa: BLE001  a bug of one adapter must not cost the configuration
+        message = f"{', '.join(objects.kinds)}: the adapter failed on these objects: {type(exc).__name__}: {exc}"
+        return CompiledObjects(None, f"failed {fingerprint}"), [Problem(message)]
+    return CompiledObjects(value, fingerprint), problems

@@ -216,6 +216,7 @@ async def until(condition: Any) -> None:
 
 @pytest.mark.slow
 async def test_folder_of_roles_is_followed(tmp_path: Path) -> None:
+    """Scenario 11 of spec adapters 4.9, and what comes after it."""
     folder = tmp_path / "roles"
     env = RecordingEnv()
     handler = await build_handler(INFO, {"configStoreUrl": f"fs://{folder}"}, env=env)
@@ -234,6 +235,8 @@ async def test_folder_of_roles_is_followed(tmp_path: Path) -> None:
     (staged / "binding.yaml").write_text(BINDING)
     staged.rename(folder)
     await until(lambda: code() == Code.OK)
+    labels = {"handler": "test.istio-system"}
+    assert [env.metrics.get_sample_value(f"mixer_rbac_{name}", labels) for name in ("roles", "bindings")] == [1, 1]
 
     (folder / "binding.yaml").write_text(BINDING.replace("subjects", "subject"))
     problems = {"handler": "test.istio-system"}
