@@ -79,8 +79,8 @@ class SnapshotBuilder:
         self._good: Mapping[ResourceKey, Resource] = {}
         self._revision = 0
         self._with_objects = {name: info.objects for name, info in adapters.items() if info.objects is not None}
-        objects = frozenset(kind for found in self._with_objects.values() for kind in found.kinds)
-        self.kinds: Final = frozenset({*GENERIC_KINDS, *templates, *adapters, *objects})
+        self._counted = (*GENERIC_KINDS, *(kind for objects in self._with_objects.values() for kind in objects.kinds))
+        self.kinds: Final = frozenset({*self._counted, *templates, *adapters})
         """Every kind that means something here; resources of other kinds are passed over."""
 
     def build(self, contents: StoreContents) -> Snapshot:
@@ -98,10 +98,10 @@ class SnapshotBuilder:
         handlers, rules = self._route(run, handlers, rules)
         self._good = run.good
         self._revision += 1
-        counts: dict[str, int] = dict.fromkeys(GENERIC_KINDS, 0)
+        counts: dict[str, int] = dict.fromkeys(self._counted, 0)
         for key in known:
             kind = "instance" if key.kind in self._templates else "handler" if key.kind in self._adapters else key.kind
-            counts[kind] = counts.get(kind, 0) + 1
+            counts[kind] += 1
         return Snapshot(
             self._revision,
             vocabulary,

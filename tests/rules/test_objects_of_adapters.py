@@ -116,3 +116,4 @@ def test_adapter_that_fails_on_its_objects_costs_nothing_else(builder: SnapshotB
 def test_kinds_are_known_and_counted(builder: SnapshotBuilder) -> None:
     assert "Flavour" in builder.kinds
     assert builder.build(contents(a="sour")).counts["Flavour"] == 1
+    assert builder.build(contents()).counts["Flavour"] == 0
