@@ -80,6 +80,7 @@ class CheckEngine:
         self._background = background
         self._timeout_s = transport.check_timeout_s
         self._counters = counters
+        self._crashes = 0
         self._flights: dict[tuple[Signature, ...], _Flight] = {}
         self._ids = (f"{prefix}{number}" for prefix in [uuid.uuid4()] for number in count())
         self.checks: Final = None if transport.disable_check_cache else CheckCache()
@@ -345,7 +346,9 @@ class CheckEngine:
             raise
         except Exception as exc:
             counters.call_failed(Code.INTERNAL)
-            log.exception("check_crashed")
+            if self._crashes % 100 == 0:
+                log.exception("check_crashed", crashes=self._crashes + 1)
+            self._crashes += 1
             raise MixerCallError(Code.INTERNAL, f"the call failed: {exc!r}") from exc
         counters.remote_call_successes += 1
         return answer

@@ -131,11 +131,13 @@ def run_model(server: ModelServer, bags: Sequence[Mapping[str, Any]], waits: Seq
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @given(POLICIES, st.lists(BAGS, max_size=30))
 def test_cache_answers_as_the_server_would_and_whenever_it_can(policy: Policy, bags: list[dict[str, Any]]) -> None:
     run_model(ModelServer(policy), bags, [0.0])
 
 
+@pytest.mark.slow
 @given(
     POLICIES,
     st.lists(BAGS, max_size=30),
@@ -303,6 +305,7 @@ class Meter:
 REQUEST = st.tuples(st.sampled_from("xyz"), st.sampled_from("uv"), st.floats(0, 0.7), st.integers(0, 9))
 
 
+@pytest.mark.slow
 @given(st.lists(REQUEST, max_size=60), st.integers(0, 60), st.integers(0, 60), st.integers(1, 3))
 def test_units_that_left_the_server_passed_or_are_in_pools(
     requests: list[tuple[str, str, float, int]], first: int, second: int, charge: int
