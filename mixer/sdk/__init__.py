@@ -12,7 +12,7 @@ change of its code.
 * `resources`: the `adapter` and `template` resources;
 * `command`: `serve`.
 
-Source: spec runtime 6, ADR 0014.
+Source: spec runtime 6, ADR 0017.
 """
 
 from mixer.adapters.base import (
