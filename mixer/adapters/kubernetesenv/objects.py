@@ -116,7 +116,7 @@ def _pod(value: Mapping[str, Any]) -> Pod:
     return Pod(
         name,
         namespace,
-        {key: _text(labels, key, "metadata.labels.") for key in labels},
+        {_key(key): _text(labels, key, "metadata.labels.") for key in labels},
         _text(spec, "serviceAccountName", "spec."),
         _text(metadata, "selfLink", "metadata."),
         _addresses(status),
@@ -124,8 +124,14 @@ def _pod(value: Mapping[str, Any]) -> Pod:
         spec.get("hostNetwork") is True,
         _controller(metadata),
         _ports(spec),
-        status.get("phase") in _FINISHED,
+        _text(status, "phase", "status.") in _FINISHED,
     )
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise ObjectFault(f"metadata.labels: {describe(key)} is no label, expected a string (quote it)")
+    return key
 
 
 def _names(metadata: Mapping[str, Any]) -> tuple[str, str]:

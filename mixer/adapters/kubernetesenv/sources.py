@@ -126,7 +126,7 @@ class FilePods:
             objects, faults = _read(data)
         except OSError as exc:
             return _unreadable(former, exc)
-        except ObjectFault as exc:
+        except (ObjectFault, RecursionError) as exc:
             # The signature stays with the fault: the file is read again when it changes.
             return _File(signature, former.objects, (f"{exc}{_kept(former)}",))
         return _File(signature, tuple(objects), tuple(faults))

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mixer.adapters.kubernetesenv import INFO, FilePods, KubernetesEnvHandler
+from mixer.adapters.kubernetesenv.index import PodIndex
+from mixer.adapters.kubernetesenv.objects import ObjectFault, items_of, read_object
 from mixer.adapters.testing import RecordingEnv, build_handler
 from mixer.templates.kubernetes import KubernetesInstance
 
@@ -69,6 +73,7 @@ async def test_folder_is_read_with_all_below(tmp_path: Path) -> None:
         ({"metadata": {"name": "b", "labels": {"on": True}}}, "metadata.labels.on: the boolean true cannot be read here"),
         ({"metadata": {"name": "b"}, "status": {"podIP": "1.2.3"}}, "status.podIP: '1.2.3' is not an IP address"),
         ({"metadata": {"name": "b"}, "spec": {"containers": [1]}}, "spec.containers: a list cannot be read here"),
+        ({"metadata": {"name": "b"}, "status": {"phase": []}}, "status.phase: a list cannot be read here"),
     ],
 )  # fmt: skip
 async def test_object_that_cannot_be_read_is_left_out(tmp_path: Path, pod: dict[str, Any], fault: str) -> None:
@@ -212,3 +217,34 @@ async def test_change_of_a_file_is_followed(tmp_path: Path) -> None:
     assert sample("mixer_kubernetesenv_pods_total", {}) is None
     assert sample("mixer_kubernetesenv_pods", {"handler": "test.istio-system", "source": str(path.parent)}) == 1
     assert sample("mixer_kubernetesenv_lookups_total", {"handler": "test.istio-system", "outcome": "found"}) == 1
+
+
+FIELDS = st.sampled_from(
+    ["kind", "metadata", "spec", "status", "items", "name", "namespace", "labels", "ownerReferences", "controller", "ports",
+     "containers", "containerPort", "podIP", "podIPs", "ip", "hostIP", "phase", "selfLink", "hostNetwork", "apiVersion"]
+)  # fmt: skip
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.sampled_from(["Pod", "List", "PodList", "ReplicaSet", "::1"]))  # fmt: skip
+DATA = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.one_of(FIELDS, st.integers()), inner, max_size=4)),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@given(metadata=DATA, spec=DATA, status=DATA, kind=st.sampled_from(["Pod", "ReplicaSet", "List"]), items=DATA)
+def test_whatever_stands_in_an_object_is_read_or_is_a_fault(**fields: Any) -> None:
+    try:
+        found = [read_object(item) for item in items_of(fields)]
+    except ObjectFault:
+        return
+
+    assert len(PodIndex(known for known in found if known is not None)) <= len(found)
+
+
+async def test_lists_within_lists_are_a_fault_when_they_are_too_deep(tmp_path: Path) -> None:
+    path = tmp_path / "pods.json"
+    path.write_text('{"kind": "List", "items": [' * 5000 + "]}" * 5000)
+
+    assert len(await FilePods(str(path)).refresh()) == 1
