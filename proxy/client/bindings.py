@@ -74,9 +74,9 @@ class HTTPAPISpecBinding(ProtoModel):
     api_specs: Annotated[list[SpecReference], AtLeastOne]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class HostSpecs:
-    """What holds for a host name, in the order of the specs' keys."""
+    """What holds for a host name, in the order of the specs' keys; one object for all hosts with the same specs."""
 
     rules: tuple[QuotaRules, ...] = ()
     apis: tuple[HTTPAPISpec, ...] = ()
@@ -84,14 +84,14 @@ class HostSpecs:
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
-    kind: str
     everything: bool
     hosts: frozenset[str]
     parts: tuple[str, ...]
     specs: tuple[ResourceKey, ...]
 
-    def holds_for(self, host: str) -> bool:
-        return self.everything or host in self.hosts or any(part in host for part in self.parts)
+    def takes(self, host: str) -> bool:
+        """Whether a host fits that is not named."""
+        return self.everything or any(part in host for part in self.parts)
 
 
 Spec = TypeVar("Spec", bound=ProtoModel)
@@ -100,7 +100,7 @@ Spec = TypeVar("Spec", bound=ProtoModel)
 class SpecIndex:
     """The specs of each host name; immutable but for its memory of hosts, which is bounded."""
 
-    __slots__ = ("_apis", "_bindings", "_memo", "_rules")
+    __slots__ = ("_alike", "_apis", "_memo", "_named", "_rules", "_wild")
 
     def __init__(
         self,
@@ -110,8 +110,15 @@ class SpecIndex:
     ) -> None:
         self._rules = rules or {}
         self._apis = apis or {}
-        self._bindings = tuple(bindings)
+        self._named: dict[str, list[_Binding]] = {}
+        self._wild: list[_Binding] = []
         self._memo: OrderedDict[str, HostSpecs] = OrderedDict()
+        self._alike: dict[tuple[ResourceKey, ...], HostSpecs] = {}
+        for binding in bindings:
+            for host in binding.hosts:
+                self._named.setdefault(host, []).append(binding)
+            if binding.everything or binding.parts:
+                self._wild.append(binding)
 
     @classmethod
     def build(cls, resources: Iterable[Resource], domain: str = "cluster.local") -> tuple[SpecIndex, list[Problem]]:
@@ -145,20 +152,29 @@ class SpecIndex:
         return cls(rules, apis, [binding for binding in bindings if binding is not None]), problems
 
     def __bool__(self) -> bool:
-        return bool(self._bindings)
+        return bool(self._named or self._wild)
 
     def of(self, host: str) -> HostSpecs:
         """The specs of a host name."""
-        found = self._memo.get(host)
+        memo = self._memo
+        found = memo.get(host)
+        if found is not None:
+            memo.move_to_end(host)
+            return found
+        bindings = [*self._named.get(host, ()), *(binding for binding in self._wild if binding.takes(host))]
+        keys = tuple(sorted({key for binding in bindings for key in binding.specs}))
+        found = self._alike.get(keys)
         if found is None:
-            keys = sorted({key for binding in self._bindings if binding.holds_for(host) for key in binding.specs})
             found = HostSpecs(
                 tuple(self._rules[key] for key in keys if key in self._rules),
                 tuple(self._apis[key] for key in keys if key in self._apis),
             )
-            if len(self._memo) >= HOSTS:
-                self._memo.popitem(last=False)
-            self._memo[host] = found
+            if len(self._alike) >= HOSTS:
+                self._alike.clear()
+            self._alike[keys] = found
+        if len(memo) >= HOSTS:
+            memo.popitem(last=False)
+        memo[host] = found
         return found
 
 
@@ -210,4 +226,4 @@ def _bind(resource: Resource, known: set[ResourceKey], domain: str, problems: li
             specs.append(target)
         else:
             warn((field, place), f"there is no {kind} {reference.name} in {target.namespace}", "")
-    return _Binding(kind, everything, frozenset(hosts), tuple(parts), tuple(specs))
+    return _Binding(everything, frozenset(hosts), tuple(parts), tuple(specs))

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from mixer.attributes import ABSENT, AttributeBag
@@ -18,7 +19,7 @@ from proxy.client.apispec import HttpApi
 from proxy.client.background import Background
 from proxy.client.bags import ApiBag, LayeredBag
 from proxy.client.batch import Reporter
-from proxy.client.bindings import SpecIndex
+from proxy.client.bindings import HostSpecs, SpecIndex
 from proxy.client.config import HttpClientConfig, ServiceConfig, TcpClientConfig, Transport
 from proxy.client.engine import CheckEngine
 from proxy.client.forwarded import read_forwarded
@@ -30,9 +31,13 @@ from proxy.client.values import NOTHING, AttributeValues
 from proxy.mixer import Mixer
 from proxy.policy import NOT_CHECKED, Verdict
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.sidecar")
+
 HOST: Final = "destination.service.host"
 APIS: Final = 1_000
-"""Combinations of service and host whose APIs are kept ready."""
+"""Combinations of service and bound specs whose APIs are kept ready."""
+
+_NO_SPECS: Final = HostSpecs()
 
 
 class _Side:
@@ -77,7 +82,7 @@ class SidecarClient:
         self._http_config = http
         self._http_api = http_api
         self._specs = specs or SpecIndex()
-        self._apis: OrderedDict[tuple[Plan, str], HttpApi] = OrderedDict()
+        self._apis: OrderedDict[tuple[Plan, HostSpecs], HttpApi] = OrderedDict()
         self._plans = HttpPlans(http, node)
         self._tcp_plan = tcp_plan(tcp, node)
         self._background = Background()
@@ -173,17 +178,18 @@ class SidecarClient:
         return self._specs.of(host).rules if isinstance(host, str) else self._specs.of("").rules
 
     def _api(self, plan: Plan, derived: AttributeBag, top: AttributeValues) -> HttpApi:
-        host = ""
+        bound = _NO_SPECS
         if plan.bound and self._specs:
-            value = LayeredBag(top, derived, plan.statics).peek(HOST)
-            host = value if isinstance(value, str) else ""
-        found = self._apis.get((plan, host))
+            host = LayeredBag(top, derived, plan.statics).peek(HOST)
+            bound = self._specs.of(host if isinstance(host, str) else "")
+        found = self._apis.get((plan, bound))
         if found is None:
-            bound = self._specs.of(host).apis if plan.bound else ()
-            found = HttpApi((*plan.apis, *bound))
+            found = HttpApi((*plan.apis, *bound.apis))
+            if found.warnings:
+                log.warning("templates_left_out", templates=found.warnings)
             if len(self._apis) >= APIS:
                 self._apis.popitem(last=False)
-            self._apis[plan, host] = found
+            self._apis[plan, bound] = found
         return found
 
     def _sources(self) -> list[Source]:

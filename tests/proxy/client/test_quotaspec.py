@@ -158,6 +158,7 @@ def test_memory_of_hosts_is_bounded() -> None:
     for number in range(3_000):
         assert not index.of(f"{number}.x.local").rules
     assert len(index._memo) <= 1_000
+    assert index.of("1.x.local") is index.of("2.x.local")
 
 
 async def test_bound_specs_charge_inbound_requests_of_their_host() -> None:
