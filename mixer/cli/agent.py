@@ -29,6 +29,7 @@ from proxy.envoy.access_log import AccessLog, AccessLogMetrics
 from proxy.envoy.ext_authz import Authorization, Decider
 from proxy.envoy.ext_authz_http import HttpAuthorization
 from proxy.envoy.metrics import PolicyMetrics
+from proxy.envoy.otlp import OtlpMetrics, Traces
 from proxy.envoy.rate_limit import RateLimits
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.cli.agent")
@@ -189,6 +190,7 @@ class Agent:
                 Authorization(decider, metrics).methods
                 | RateLimits(self.client, metrics).methods
                 | AccessLog(self.client, AccessLogMetrics(self.registry)).methods
+                | Traces(self.client, OtlpMetrics(self.registry)).methods
             )
             methods = guarded(services, lambda: True, _Rpcs(self.registry), self._draining)
             self._health = Health(methods.services)

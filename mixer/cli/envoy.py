@@ -34,6 +34,7 @@ from proxy.envoy.access_log import AccessLog, AccessLogMetrics
 from proxy.envoy.ext_authz import Authorization, Decider
 from proxy.envoy.ext_authz_http import HttpAuthorization
 from proxy.envoy.metrics import PolicyMetrics
+from proxy.envoy.otlp import OtlpMetrics, Traces
 from proxy.envoy.rate_limit import RateLimits
 from proxy.mixer import CheckCall, MixerCallError
 
@@ -99,6 +100,7 @@ class EnvoyGuest:
             Authorization(decider, metrics).methods
             | RateLimits(self.client, metrics).methods
             | AccessLog(self.client, AccessLogMetrics(registry)).methods
+            | Traces(self.client, OtlpMetrics(registry)).methods
         )
 
     def configure(self, contents: StoreContents) -> None:

@@ -119,11 +119,13 @@ ADDRESS = EndpointText()
     type=ADDRESS,
     help="Check over HTTP at this address (--ext-authz-http-port of mixproxy or mixs): cheaper, with fewer features.",
 )
-@click.option("--protocol", type=click.Choice([*Protocol]), default=Protocol.HTTP, show_default=True)
+@click.option(
+    "--protocol", type=click.Choice([each.value for each in Protocol]), default=Protocol.HTTP.value, show_default=True
+)
 @click.option(
     "--direction",
-    type=click.Choice([*Direction]),
-    default=Direction.INBOUND,
+    type=click.Choice([each.value for each in Direction]),
+    default=Direction.INBOUND.value,
     show_default=True,
     help="To the service beside this Envoy, or from it; becomes context.reporter.kind.",
 )

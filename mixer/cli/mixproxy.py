@@ -200,9 +200,11 @@ def _client_configs(flags: Mapping[str, Any]) -> tuple[HttpClientConfig, TcpClie
     path = flags["client_config"]
     if path is not None:
         try:
-            data = yaml.safe_load(path.read_text("utf-8")) or {}
+            data = yaml.safe_load(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
             raise click.BadParameter(f"{path}: {exc}", param_hint="--client-config") from exc
+        if data is None:
+            data = {}
         if not isinstance(data, dict) or (unknown := sorted(data.keys() - default.keys(), key=str)):
             what = f"unknown key {unknown[0]!r}" if isinstance(data, dict) else type(data).__name__
             raise click.BadParameter(f"{path}: {what}; expected the keys http and tcp", param_hint="--client-config")
