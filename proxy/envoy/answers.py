@@ -14,8 +14,8 @@ from typing import Any, Final
 from mixer.api.answer import AppliedHeader, HeaderKind
 from mixer.api.codes import Code
 from proxy.envoy.check_bag import FORWARDED_HEADER
-from proxy.envoy.correlation import CheckRecord, write_record, write_removals
-from proxy.envoy.gen.auth_pb2 import CheckResponse
+from proxy.envoy.correlation import CheckRecord, record_bytes, sized, write_removals
+from proxy.envoy.gen.auth_pb2 import CheckResponse, OkHttpResponse
 from proxy.envoy.gen.core_pb2 import HeaderValueOption
 from proxy.envoy.headers import REQUEST_PSEUDO, Fate, fates, quota_headers
 from proxy.policy import Verdict
@@ -24,6 +24,8 @@ from proxy.status import http_code, status_text
 BODILESS: Final = frozenset((204, 205, 304))
 """HTTP codes whose answers have no body."""
 
+_PLAIN_OK: Final = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()
+_METADATA_TAG: Final = bytes((CheckResponse.DYNAMIC_METADATA_FIELD_NUMBER << 3 | 2,))
 _OVERWRITE: Final = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _APPEND: Final = HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
 
@@ -102,8 +104,12 @@ def _quota_pairs(verdict: Verdict, given: Sequence[Fate]) -> list[tuple[str, str
 
 def encode_check_response(verdict: Verdict, asked: Asked, record: CheckRecord) -> tuple[bytes, Sequence[str]]:
     """A serialized ``CheckResponse``, and what had to be left out of it, in words."""
+    metadata, fits = record_bytes(record)
+    left_out: list[str] = [] if fits else ["attributes_too_large"]
+    tail = _METADATA_TAG + sized(metadata)
+    if verdict.ok and verdict.directive is None and not verdict.quotas and not (asked.forward or asked.forwarded):
+        return _PLAIN_OK + tail, left_out
     response = CheckResponse()
-    left_out: list[str] = []
     reply = local_reply(verdict)
     if reply is not None:
         left_out += reply.refused
@@ -115,9 +121,7 @@ def encode_check_response(verdict: Verdict, asked: Asked, record: CheckRecord) -
         response.ok_response.SetInParent()
     else:
         _write_ok(response, verdict, asked, left_out)
-    if not write_record(record, response.dynamic_metadata):
-        left_out.append("attributes_too_large")
-    return response.SerializeToString(), left_out
+    return response.SerializeToString() + tail, left_out  # a field that comes twice is merged
 
 
 def _write_denied(denied: Any, reply: LocalReply, asked: Asked) -> None:

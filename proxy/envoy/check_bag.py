@@ -293,14 +293,19 @@ class _Values(dict[str, AttributeValue | Absent]):
         self.sources = TCP_SOURCES if seen.tcp else HTTP_SOURCES
 
     def __missing__(self, name: str) -> AttributeValue | Absent:
+        seen = self.seen
         source = self.sources.get(name)
-        value: AttributeValue | Absent = ABSENT
-        if source is not None and not (name in _STATIC_FIRST and name in self.seen.static):
-            value = source.read(self.seen)
-        if value is ABSENT:
-            value = self.seen.static.get(name, ABSENT)
-        if value is ABSENT and source is None:
-            value = self.seen.filter_metadata(name) or ABSENT
+        value: AttributeValue | Absent
+        if source is None:
+            value = seen.static.get(name, ABSENT)
+            if value is ABSENT:
+                value = seen.filter_metadata(name) or ABSENT
+        elif name in _STATIC_FIRST and name in seen.static:
+            value = seen.static[name]
+        else:
+            value = source.read(seen)
+            if value is ABSENT:
+                value = seen.static.get(name, ABSENT)
         self[name] = value
         return value
 

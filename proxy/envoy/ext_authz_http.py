@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from mixer.attributes import AttributeValue, Timestamp
@@ -65,6 +66,14 @@ def _may_be_told(name: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)  # a listener says the same each time
+def _told(context: str) -> tuple[Mapping[str, AttributeValue], tuple[str, ...]]:
+    """The attributes in a `CONTEXT_HEADER`, and what is wrong with the rest."""
+    pairs = (pair.partition("=") for pair in context.split(";") if pair)
+    values, faults = read_texts((name, value) for name, _, value in pairs)
+    return {name: value for name, value in values.items() if _may_be_told(name)}, faults
+
+
 class BadQuestionError(ValueError):
     """A request that is no question of Envoy's; ``status`` is the HTTP code of its denial."""
 
@@ -99,7 +108,7 @@ class HttpSeen:
         own: dict[str, str] = {}
         forwarded = ""
         for name, value in request.headers:
-            if name in _NOT_PASSED_ON or name.startswith(_OWN_PREFIX):
+            if name[:8] == _OWN_PREFIX or name in _NOT_PASSED_ON:
                 if name in own and (name.startswith(_OWN_PREFIX) or name == "host"):
                     raise BadQuestionError(400, "doubled_header", f"header {name} comes twice")
                 own[name] = value
@@ -117,9 +126,8 @@ class HttpSeen:
         self.static = static_of_listener(listener) if listener else _NO_STATIC
         self.faults: tuple[str, ...] = ()
         if context := own.get(CONTEXT_HEADER, ""):
-            pairs = (pair.partition("=") for pair in context.split(";") if pair)
-            values, self.faults = read_texts((name, value) for name, _, value in pairs)
-            self.static = {**self.static, **{name: value for name, value in values.items() if _may_be_told(name)}}
+            told, self.faults = _told(context)
+            self.static = {**self.static, **told} if self.static else told
         deadline = own.get(DEADLINE_HEADER, "")
         self.timeout_s = int(deadline) / 1000 if deadline.isdecimal() and len(deadline) < 10 and int(deadline) else None
 

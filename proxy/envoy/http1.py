@@ -222,10 +222,11 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One of its headers."""
         self._named_bytes += len(name) + len(value) + 4
+        text = _NAMES.get(name) or _name(name)
         try:
-            self._current.headers.append((name.decode().lower(), value.decode()))
+            self._current.headers.append((text, value.decode()))
         except UnicodeDecodeError:
-            self._current.headers.append((name.decode("latin-1").lower(), value.decode("utf-8", "replace")))
+            self._current.headers.append((text, value.decode("utf-8", "replace")))
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body, which nobody reads."""
@@ -289,6 +290,17 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
 
+_NAMES: Final[dict[bytes, str]] = {}
+"""Names of headers that came before, so many as an Envoy sends ever."""
+
+
+def _name(name: bytes) -> str:
+    text = name.decode("latin-1").lower()
+    if len(_NAMES) < 1024 and len(name) < 64:
+        _NAMES[name] = text
+    return text
+
+
 def _encoded(answer: Answer, *, last: bool, bodiless: bool) -> bytes:
     status = answer.status
     body = answer.body.encode("utf-8", "replace")
@@ -298,4 +310,4 @@ def _encoded(answer: Answer, *, last: bool, bodiless: bool) -> bytes:
         lines.append(f"content-length: {len(body)}\r\n")
     lines.append("connection: close\r\n\r\n" if last else "\r\n")
     head = "".join(lines).encode("utf-8", "replace")
-    return head if bodiless or status in (204, 304) else head + body
+    return head if bodiless or status in (204, 304) or not body else head + body

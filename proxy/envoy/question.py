@@ -94,17 +94,16 @@ class GrpcSeen:
 
     def headers(self) -> Mapping[str, str]:
         """Headers without our own."""
-        return self._all_headers()
+        headers = self._headers
+        return self._all_headers() if headers is None else headers
 
     def _all_headers(self) -> dict[str, str]:
-        headers = self._headers
-        if headers is None:
-            headers = dict(self._http.headers)
-            if not headers and self._http.HasField("header_map"):
-                headers = _joined(self._http.header_map.headers)
-            for name in OWN_HEADERS[1:]:
-                headers.pop(name, None)
-            self._headers = headers
+        headers = dict(self._http.headers)
+        if not headers and self._http.HasField("header_map"):
+            headers = _joined(self._http.header_map.headers)
+        for name in OWN_HEADERS[1:]:
+            headers.pop(name, None)
+        self._headers = headers
         return headers
 
     def method(self) -> str:
