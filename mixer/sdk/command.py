@@ -12,6 +12,7 @@ from typing import Any
 import click
 import structlog
 import uvloop
+from prometheus_client import CollectorRegistry, start_http_server
 
 from mixer.adapters.base import AdapterInfo
 from mixer.errors import MixerError
@@ -39,6 +40,14 @@ def command(info: AdapterInfo) -> click.Command:
     @click.option("--tls-key", type=_FILE, help="The key of the certificate.")
     @click.option("--tls-client-ca", type=_FILE, help="Authorities; callers need a certificate of theirs.")
     @click.option("--token-file", type=_FILE, help="The token that callers must send.")
+    @click.option(
+        "--threads",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0, 256),
+        help="For an adapter that blocks: how many of its calls run at a time, each in a thread.",
+    )
+    @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve the adapter's metrics here, over HTTP.")
     @click.option("--token-header", default="authorization", show_default=True, help="The header of the token.")
     @click.option(
         "--drain", "drain_s", default=5.0, show_default=True, help="Seconds for calls in progress at the end."
@@ -58,7 +67,9 @@ def command(info: AdapterInfo) -> click.Command:
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         )
         try:
-            server = AdapterServer(info, flags["address"], security=security)
+            server = AdapterServer(info, flags["address"], security=security, threads=flags["threads"])
+            if flags["metrics_port"] is not None:
+                _serve_metrics(server, flags["address"].rpartition(":")[0], flags["metrics_port"])
             uvloop.run(_run(server, info, flags["address"], flags["drain_s"]))
         except (MixerError, OSError, ValueError) as exc:
             raise click.ClickException(f"cannot start: {exc}") from exc
@@ -79,6 +90,14 @@ def command(info: AdapterInfo) -> click.Command:
         click.echo(to_yaml(found), nl=False)
 
     return main
+
+
+def _serve_metrics(server: AdapterServer, host: str, port: int) -> None:
+    """Serve all that handlers register, on the interface of the server."""
+    page = CollectorRegistry()
+    page.register(server.sessions.metrics)
+    page.register(server.sessions.scrape)
+    start_http_server(port, host if host and "/" not in host else "127.0.0.1", page)
 
 
 async def _run(server: AdapterServer, info: AdapterInfo, address: str, drain_s: float) -> None:

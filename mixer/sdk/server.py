@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -109,17 +110,26 @@ class AdapterServer:
         info: The adapter.
         address: Where to listen, ``host:port``; port 0 picks a free one.
         security: Certificates and tokens; by default the port is open, so keep it to the machine.
+        threads: For handlers that block: how many of their calls run at a time, each in a thread. With 0 they run
+            in the event loop, where one that blocks keeps all others waiting.
     """
 
     def __init__(
-        self, info: AdapterInfo, address: str = "127.0.0.1:0", *, security: ServerSecurity | None = None
+        self,
+        info: AdapterInfo,
+        address: str = "127.0.0.1:0",
+        *,
+        security: ServerSecurity | None = None,
+        threads: int = 0,
     ) -> None:
         self._info = info
         self._address = address
         self._security = security or ServerSecurity()
         readers = [(template, InstanceReader(template)) for template in info.templates]
         self.sessions: Final = Sessions(info, {reader.model.package: (t, reader.model) for t, reader in readers})
-        self._services = [_service(template, reader, self._handler_of) for template, reader in readers]
+        self._threads = ThreadPoolExecutor(threads, info.name) if threads else None
+        calling = _Calling(self._threads)
+        self._services = [_service(template, reader, self._handler_of, calling) for template, reader in readers]
         self._health = health_aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -175,6 +185,8 @@ class AdapterServer:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
         await self.sessions.aclose()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _handler_of(self, config: AnyMessage) -> Handler:
         if config.type_url == SESSION_TYPE:
@@ -227,10 +239,24 @@ def _refused(exc: RefusedError) -> WireStatus:
 _Find = Callable[[AnyMessage], Awaitable[Handler]]
 
 
-def _service(template: Template, reader: InstanceReader, find: _Find) -> grpc.GenericRpcHandler:
+class _Calling:
+    """Calls a handler's method, in a thread if there are any, and waits for what it has to wait for itself."""
+
+    def __init__(self, threads: Executor | None) -> None:
+        self._threads = threads
+
+    async def __call__(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        if self._threads is None:
+            answer = method(*arguments)
+        else:
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, method, *arguments)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+
+def _service(template: Template, reader: InstanceReader, find: _Find, calling: _Calling) -> grpc.GenericRpcHandler:
     """The service of a template: each method gets the bytes of its request."""
     model = reader.model
-    answer = _answers(template, reader)
+    answer = _answers(reader, calling)
     from_bytes: Any = model.request
 
     async def method(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
@@ -260,14 +286,14 @@ def _service(template: Template, reader: InstanceReader, find: _Find) -> grpc.Ge
     return grpc.method_handlers_generic_handler(service, {name: grpc.unary_unary_rpc_method_handler(method)})
 
 
-def _answers(template: Template, reader: InstanceReader) -> Callable[[Handler, Any], Awaitable[bytes]]:
+def _answers(reader: InstanceReader, calling: _Calling) -> Callable[[Handler, Any], Awaitable[bytes]]:
     """How a handler answers requests of a template."""
     model = reader.model
     match model.variety:
         case WireVariety.CHECK | WireVariety.CHECK_WITH_OUTPUT:
 
             async def check(handler: Handler, request: Any) -> bytes:
-                result = await _awaited(handler.handle_check(reader(_first(model.instances, request))))
+                result = await calling(handler.handle_check, reader(_first(model.instances, request)))
                 data = wire_check_result(result).SerializeToString()
                 if model.variety is not WireVariety.CHECK_WITH_OUTPUT:
                     return data
@@ -283,7 +309,7 @@ def _answers(template: Template, reader: InstanceReader) -> Callable[[Handler, A
                 answer = quota_pb2.QuotaResult()
                 for name, wanted in quota_pb2.QuotaRequest.FromString(request.quota_request).quotas.items():
                     args = QuotaArgs(wanted.amount, wanted.best_effort, request.dedup_id)
-                    result = await _awaited(handler.handle_quota(instance, args))
+                    result = await calling(handler.handle_quota, instance, args)
                     answer.quotas[name].CopyFrom(wire_quota_result(result))
                 return answer.SerializeToString()
 
@@ -294,7 +320,7 @@ def _answers(template: Template, reader: InstanceReader) -> Callable[[Handler, A
 
             async def generate(handler: Handler, request: Any) -> bytes:
                 instance = reader(_first(model.instances, request))
-                outputs: Mapping[str, Any] = await _awaited(handler.generate_attributes(instance))
+                outputs: Mapping[str, Any] = await calling(handler.generate_attributes, instance)
                 return write(outputs)
 
             return generate
@@ -302,7 +328,7 @@ def _answers(template: Template, reader: InstanceReader) -> Callable[[Handler, A
 
             async def report(handler: Handler, request: Any) -> bytes:
                 payloads: Sequence[bytes] = getattr(request, model.instances)
-                await _awaited(handler.handle_report([reader(payload) for payload in payloads]))
+                await calling(handler.handle_report, [reader(payload) for payload in payloads])
                 return b""
 
             return report
@@ -311,7 +337,3 @@ def _answers(template: Template, reader: InstanceReader) -> Callable[[Handler, A
 def _first(name: str, request: Any) -> bytes:
     found = getattr(request, name)
     return found if isinstance(found, bytes) else found[0]
-
-
-async def _awaited(answer: Any) -> Any:
-    return await answer if isinstance(answer, Awaitable) else answer

@@ -425,3 +425,30 @@ def test_two_descriptors_may_use_one_name_for_two_things() -> None:
     first, second = (load_pool([file]).FindMessageTypeByName("a.Params") for file in (other, same))
 
     assert ([f.name for f in first.fields], [f.name for f in second.fields]) == ([], ["x"])
+
+
+def test_options_of_other_tools_do_no_harm() -> None:
+    """Istio's descriptors carry gogoproto's options, and the file that declares them."""
+    import base64
+
+    described = descriptor_pb2.FileDescriptorSet.FromString(base64.b64decode(standard_descriptor("metric")))
+    foreign = descriptor_pb2.FileDescriptorProto(
+        name="gogoproto/gogo.proto",
+        package="gogoproto",
+        syntax="proto2",
+        dependency=["google/protobuf/descriptor.proto"],
+    )
+    foreign.extension.add(
+        name="equal_all",
+        number=63013,
+        type=F.TYPE_BOOL,
+        label=F.LABEL_OPTIONAL,
+        extendee=".google.protobuf.FileOptions",
+    )
+    described.file.insert(0, foreign)
+    file = next(f for f in described.file if f.package == "metric")
+    file.dependency.append(foreign.name)
+    file.options.MergeFromString(b"\xa8\xe2\x1e\x00")  # field 63013, false
+    file.source_code_info.location.add(path=[1], span=[1, 2, 3], leading_comments="long")
+
+    assert read_template(pack_set(described)).path == "/metric.HandleMetricService/HandleMetric"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from click.testing import CliRunner
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mixer.adapters.base import AdapterInfo, Handler
+from mixer.adapters.base import AdapterInfo, CheckResult, Code, Handler, Status
 from mixer.adapters.remote import EncodedInstance, RemoteTemplate
 from mixer.adapters.remote.descriptors import decode_descriptors, read_template
 from mixer.adapters.remote.standard import standard_descriptor
+from mixer.api.gen.mixer.adapter.model.v1beta1 import extensions_pb2
 from mixer.attributes import Duration, ValueType, Vocabulary
 from mixer.rules.encoding import compile_encoded
 from mixer.sdk import AdapterServer, ServerSecurity, template_of
@@ -236,3 +238,60 @@ def test_resources_are_printed() -> None:
     assert (template["kind"], template["metadata"]) == ("template", {"name": "listentry", "namespace": "shop"})
     assert described["spec"]["templates"] == ["listentry.template.shop"]
     assert described["spec"]["session_based"] is False
+
+
+async def test_a_handler_that_blocks_keeps_nobody_waiting_in_threads() -> None:
+    gate, entered = threading.Barrier(3, timeout=5), []
+
+    class Blocking(Handler):
+        def handle_check(self, given: Any, /) -> CheckResult:
+            entered.append(threading.current_thread().name)
+            gate.wait()
+            return CheckResult()
+
+    async def make(params: Any, instances: Any, env: Any) -> Handler:
+        return Blocking()
+
+    info = AdapterInfo("blocking", (LISTENTRY,), adapter(Seen()).params, make)
+    server = AdapterServer(info, threads=2)
+    await server.start()
+    made = instance("listentry", {})
+    async with calling(server.port, [made]) as handler:
+        calls = [asyncio.ensure_future(handler.handle_check(built(made))) for _ in range(2)]
+        await asyncio.to_thread(gate.wait)
+        await asyncio.gather(*calls)
+    await server.stop()
+
+    assert len(set(entered)) == 2
+
+
+async def test_a_check_with_output_is_a_check() -> None:
+    described = decode_descriptors(standard_descriptor("listentry"))
+    file = next(f for f in described.file if f.package == "listentry")
+    file.options.Extensions[extensions_pb2.template_variety] = 4
+    file.message_type.add(name="OutputMsg").field.add(name="x", number=1, type=F.TYPE_STRING, label=F.LABEL_OPTIONAL)
+    answer = file.message_type.add(name="Answer")
+    for number, (name, kind) in enumerate(
+        (("result", ".istio.mixer.adapter.model.v1beta1.CheckResult"), ("output", ".listentry.OutputMsg")), start=1
+    ):
+        answer.field.add(name=name, number=number, type=F.TYPE_MESSAGE, type_name=kind, label=F.LABEL_OPTIONAL)
+    file.service[0].method[0].output_type = ".listentry.Answer"
+    template = template_of(described.SerializeToString())
+    model = read_template(descriptor_of(template))
+    remote = RemoteTemplate("l.template.x", template.variety, EncodedInstance, (), {}, "output", model)
+    made, _ = compile_encoded("i.instance.x", "i", remote, {"value": "'a'"}, {}, Vocabulary({}))
+    assert made is not None
+    denial = CheckResult(Status(Code.PERMISSION_DENIED, "no"), Duration(3), 4)
+
+    async with (
+        served(adapter(Seen(answer=denial), (template,))) as server,
+        calling(server.port, [made]) as handler,
+    ):
+        assert await handler.handle_check(built(made)) == denial
+
+
+async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
+    made = instance("listentry", {})
+    path = f"unix:{tmp_path}/a"
+    async with served(adapter(Seen()), path), calling(0, [made], address=path) as handler:
+        assert (await handler.handle_check(built(made))).status.ok

@@ -6,22 +6,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration as WireDuration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp as WireTimestamp
-from google.rpc.status_pb2 import Status as WireStatus
 
-from mixer.adapters.base import OK_STATUS, CheckResult, DirectResponse, InstanceInfo, QuotaResult, Status
-from mixer.api.gen.mixer.adapter.model.v1beta1 import check_pb2, quota_pb2
+from mixer.adapters.base import InstanceInfo
+from mixer.adapters.remote.answers import check_result, quota_result, status_of, to_value
 from mixer.api.gen.mixer.template.checknothing import template_handler_service_pb2 as checknothing_pb2
 from mixer.api.gen.mixer.template.metric import template_handler_service_pb2 as metric_pb2
 from mixer.api.gen.mixer.template.quota import template_handler_service_pb2 as quota_template_pb2
 from mixer.api.gen.mixer.template.reportnothing import template_handler_service_pb2 as reportnothing_pb2
 from mixer.api.gen.policy.v1beta1 import type_pb2, value_type_pb2
-from mixer.api.gen.policy.v1beta1.http_response_pb2 import DirectHttpResponse
-from mixer.attributes import AttributeValue, Duration, Timestamp, ValueType
+from mixer.attributes import AttributeValue, ValueType
 from mixer.errors import AdapterError
-from mixer.store.protojson import describe
 from mixer.templates import InferredTypes
 from mixer.templates.metric import MetricInstance
 from mixer.templates.quota import QuotaInstance
@@ -73,44 +68,6 @@ def _value(
         raise AdapterError(f"{instance}: {place} cannot be sent: {exc}") from None
 
 
-def to_value(value: AttributeValue, value_type: ValueType | None = None) -> type_pb2.Value:
-    """A typed value; the declared type tells apart what is a string to us.
-
-    Raises:
-        TypeError: No message holds such a value (a string map).
-        ValueError: The instant or span is too far out for its message.
-    """
-    if isinstance(value, str):
-        return _text(value, value_type)
-    if isinstance(value, bool):
-        return type_pb2.Value(bool_value=value)
-    if isinstance(value, Duration):
-        span = WireDuration()
-        span.FromNanoseconds(value)
-        return type_pb2.Value(duration_value=type_pb2.Duration(value=span))
-    if isinstance(value, Timestamp):
-        instant = WireTimestamp()
-        instant.FromNanoseconds(value)
-        return type_pb2.Value(timestamp_value=type_pb2.TimeStamp(value=instant))
-    if isinstance(value, int):
-        return type_pb2.Value(int64_value=value)
-    if isinstance(value, float):
-        return type_pb2.Value(double_value=value)
-    if isinstance(value, bytes):
-        return type_pb2.Value(ip_address_value=type_pb2.IPAddress(value=value))
-    raise TypeError(f"{describe(value)} is no value of this protocol")
-
-
-def _text(value: str, value_type: ValueType | None) -> type_pb2.Value:
-    if value_type is ValueType.DNS_NAME:
-        return type_pb2.Value(dns_name_value=type_pb2.DNSName(value=value))
-    if value_type is ValueType.EMAIL_ADDRESS:
-        return type_pb2.Value(email_address_value=type_pb2.EmailAddress(value=value))
-    if value_type is ValueType.URI:
-        return type_pb2.Value(uri_value=type_pb2.Uri(value=value))
-    return type_pb2.Value(string_value=value)
-
-
 def to_type(info: InstanceInfo) -> AnyMessage:
     """The inferred types of an instance, as the message ``Type`` of its template."""
     message: Message
@@ -142,27 +99,4 @@ def _wire_type(kind: ValueType) -> value_type_pb2.ValueType.ValueType:
     return value_type_pb2.ValueType.Value(kind.name)
 
 
-def check_result(answer: check_pb2.CheckResult) -> CheckResult:
-    """A backend's answer to a check, with the direct response that may be in the status' details."""
-    return CheckResult(status_of(answer.status), _span(answer.valid_duration), answer.valid_use_count)
-
-
-def quota_result(answer: quota_pb2.QuotaResult.Result) -> QuotaResult:
-    """A backend's answer for one quota."""
-    return QuotaResult(answer.granted_amount, _span(answer.valid_duration), status_of(answer.status))
-
-
-def status_of(status: WireStatus) -> Status:
-    """A status as handlers give it."""
-    if not status.code and not status.message and not status.details:
-        return OK_STATUS
-    for detail in status.details:
-        response = DirectHttpResponse()
-        if detail.Is(DirectHttpResponse.DESCRIPTOR) and detail.Unpack(response):
-            direct = DirectResponse(int(response.code), response.body, dict(response.headers))
-            return Status(status.code, status.message, direct)
-    return Status(status.code, status.message)
-
-
-def _span(duration: WireDuration) -> Duration:
-    return Duration(duration.ToNanoseconds())
+__all__ = ["NO_TYPES", "check_result", "quota_result", "status_of", "to_metric", "to_quota", "to_type", "to_value"]

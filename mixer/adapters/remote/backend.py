@@ -70,7 +70,7 @@ _FORGOTTEN: Final = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED
 """How a backend says that it does not know a session."""
 
 
-class _Counts:
+class RemoteMetrics:
     """Mixer's metrics of calls to adapters in other processes; a registry takes a name once."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -88,7 +88,7 @@ class _Counts:
         )
 
 
-_counts: WeakKeyDictionary[CollectorRegistry, _Counts] = WeakKeyDictionary()
+_counts: WeakKeyDictionary[CollectorRegistry, RemoteMetrics] = WeakKeyDictionary()
 
 
 class Backend:
@@ -125,6 +125,8 @@ class Backend:
         self._channel: grpc.aio.Channel | None = None
         self._certificates_used: tuple[bytes | None, ...] = ()
         self._retired: list[grpc.aio.Channel] = []
+        self._methods: dict[str, Any] = {}
+        """The channel's methods that were called, by path."""
         self._session: AnyMessage | None = None
         self._opening = asyncio.Lock()
         self._refused_until = 0.0
@@ -132,7 +134,7 @@ class Backend:
         self._calls = 0
         counts = _counts.get(env.metrics)
         if counts is None:
-            counts = _counts[env.metrics] = _Counts(env.metrics)
+            counts = _counts[env.metrics] = RemoteMetrics(env.metrics)
         self._counts = counts
 
     async def prepare(self) -> None:
@@ -151,6 +153,7 @@ class Backend:
         if self._channel is not None and (certificates is None or certificates.state == self._certificates_used):
             return self._channel
         former = self._channel
+        self._methods = {}
         if certificates is None:
             self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
             return self._channel
@@ -278,7 +281,11 @@ class Backend:
         metadata = await self._tokens.metadata()
         left_s = max(until - asyncio.get_running_loop().time(), 0.001)
         try:
-            answer = await self._connected().unary_unary(path)(request, timeout=left_s, metadata=metadata)
+            channel = self._connected()
+            method = self._methods.get(path)
+            if method is None:
+                method = self._methods[path] = channel.unary_unary(path)
+            answer = await method(request, timeout=left_s, metadata=metadata)
         except grpc.aio.AioRpcError as exc:
             if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
                 self._tokens.refused()
