@@ -22,7 +22,7 @@
     client.report([with_report(bag, {**check_attributes(verdict), "response.code": 200})])
 
 * `sidecar` puts everything together; `config`, `services`, `bindings`, `node` say what holds for a request;
-* `engine` asks: `checkcache`, `quotacache` and `pool` remember, `shapes` are their keys;
+* `engine` asks: `checkcache`, `quotacache` and `pool` remember, `shapes` are their keys; `flights` are calls that requests share;
 * `quotaspec`, `apispec` and `templates` are what a request is charged and which API it calls;
 * `bags`, `forwarded`, `values` make its attributes, `outcome` what its user sees of it;
 * `batch` and `delivery` bring reports away, `remote` is a Mixer far away; `connection` is a TCP connection's life.

@@ -6,11 +6,10 @@ Source: spec proxy 5, 6.3, 6.4, 8.1, 8.4 and 10.2.
 from __future__ import annotations
 
 import asyncio
-import enum
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -21,38 +20,16 @@ from mixer.errors import MixerCallError
 from proxy.client.background import Background
 from proxy.client.checkcache import CheckCache
 from proxy.client.config import Transport
+from proxy.client.flights import Flights, Landing
+from proxy.client.outcome import exhausted, failed
 from proxy.client.quotacache import QuotaCache, Want
 from proxy.client.quotaspec import QuotaRules, Requirements, requirements
 from proxy.client.shapes import Signature
 from proxy.client.stats import Counters
 from proxy.mixer import CheckCall, Mixer, QuotaDemand
-from proxy.policy import QUOTA_EXHAUSTED, Verdict
+from proxy.policy import Verdict
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.engine")
-
-_FLIGHTS: Final = 10_000
-
-
-class _Landing(enum.Enum):
-    """How the call that others wait for ended."""
-
-    DONE = 1
-    GIVEN_UP = 2
-    TOO_LATE = 3
-
-
-class _Flight:
-    """A call that requests like its own wait for."""
-
-    __slots__ = ("waiters",)
-
-    def __init__(self) -> None:
-        self.waiters: list[asyncio.Future[_Landing]] = []
-
-    def land(self, landing: _Landing) -> None:
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(landing)
 
 
 class CheckEngine:
@@ -81,7 +58,7 @@ class CheckEngine:
         self._timeout_s = transport.check_timeout_s
         self._counters = counters
         self._crashes = 0
-        self._flights: dict[tuple[Signature, ...], _Flight] = {}
+        self._flights = Flights()
         self._ids = (f"{prefix}{number}" for prefix in [uuid.uuid4()] for number in count())
         self.checks: Final = None if transport.disable_check_cache else CheckCache()
         # Without known decisions prefetched tokens are never used. Source: spec proxy 6.4.
@@ -148,7 +125,7 @@ class CheckEngine:
             self._prefetch(bag, asked.wants)
         if asked.refused:
             counters.quota_cache_hit_denies += 1
-            return _exhausted(asked.refused, verdict.directive, check_cache_hit=True, quota_cache_hit=True)
+            return exhausted(asked.refused, verdict.directive, check_cache_hit=True, quota_cache_hit=True)
         counters.quota_cache_hit_accepts += 1
         return Verdict(verdict.code, verdict.message, verdict.directive, True, True, True)
 
@@ -164,15 +141,15 @@ class CheckEngine:
         """Wait for the answer to a request like this one, or ask."""
         assert self.checks is not None
         waited = False
-        landing = _Landing.GIVEN_UP
-        while missed and landing is _Landing.GIVEN_UP:
-            flight = self._flights.get(missed)
+        landing = Landing.GIVEN_UP
+        while missed and landing is Landing.GIVEN_UP:
+            flight = self._flights.of(missed)
             if flight is None:
                 break
             if not waited:
                 waited = True
                 self._counters.check_coalesced += 1
-            landing = await self._join(flight, limit_s - (self._now() - began))
+            landing = await flight.join(limit_s - (self._now() - began))
             now = self._now()
             verdict, missed = self.checks.find(bag, now)
             if verdict is not None:
@@ -182,30 +159,9 @@ class CheckEngine:
         left_s = limit_s - (self._now() - began) if waited else limit_s
         asking = self._ask_for_all(bag, rules, fails_open, left_s)
         # Whoever waited in vain asks at once; to wait in turn would make a queue of calls.
-        if not missed or landing is not _Landing.GIVEN_UP or len(self._flights) >= _FLIGHTS:
+        if not missed or landing is not Landing.GIVEN_UP or self._flights.full:
             return await asking
-        return await self._fly(missed, asking)
-
-    async def _fly(self, missed: tuple[Signature, ...], asking: Coroutine[Any, Any, Verdict]) -> Verdict:
-        flight = self._flights[missed] = _Flight()
-        landing = _Landing.GIVEN_UP
-        try:
-            verdict = await asking
-            landing = _Landing.DONE
-            return verdict
-        finally:
-            del self._flights[missed]
-            flight.land(landing)
-
-    @staticmethod
-    async def _join(flight: _Flight, left_s: float) -> _Landing:
-        waiter: asyncio.Future[_Landing] = asyncio.get_running_loop().create_future()
-        flight.waiters.append(waiter)
-        try:
-            async with asyncio.timeout(max(0.0, left_s)):
-                return await waiter
-        except TimeoutError:
-            return _Landing.TOO_LATE
+        return await self._flights.fly(missed, asking)
 
     async def _ask_for_all(
         self, bag: AttributeBag, rules: Sequence[QuotaRules], fails_open: bool, limit_s: float
@@ -229,7 +185,7 @@ class CheckEngine:
                 counters.remote_check_accepts += 1
             else:
                 counters.remote_check_denies += 1
-            return _failed(exc, fails_open)
+            return failed(exc, fails_open)
         if self.checks is not None:
             self.checks.store(bag, answer, self._now())
         if answer.code and not (fails_open and answer.code == Code.INTERNAL):
@@ -251,7 +207,7 @@ class CheckEngine:
             answer = await self._call(bag, amounts, limit_s, quotas_only=True)
         except MixerCallError as exc:
             counters.remote_quota_accepts += 1
-            return _failed(exc, fails_open, decided)
+            return failed(exc, fails_open, decided)
         return self._charged(bag, amounts, answer.quotas, decided.directive, decided.check_cache_hit)
 
     def _charged(
@@ -274,7 +230,7 @@ class CheckEngine:
         }
         if surplus and not self._background.spawn(lambda: self._give_back(bag, surplus), "give back quotas"):
             self._counters.quota_units_not_given_back += sum(surplus.values())
-        return _exhausted(refused, directive, check_cache_hit=check_cache_hit, quotas=answers)
+        return exhausted(refused, directive, check_cache_hit=check_cache_hit, quotas=answers)
 
     async def _give_back(self, bag: AttributeBag, units: Mapping[str, int]) -> None:
         counters = self._counters
@@ -357,22 +313,3 @@ class CheckEngine:
 def _refuses(answer: QuotaAnswer | None) -> bool:
     """A quota without answer passes, whatever the fail policy. Source: spec proxy 8.1."""
     return answer is not None and answer.code != Code.UNAVAILABLE and answer.granted <= 0
-
-
-def _exhausted(
-    refused: Sequence[str],
-    directive: RouteDirective | None,
-    *,
-    check_cache_hit: bool,
-    quota_cache_hit: bool = False,
-    quotas: Mapping[str, QuotaAnswer] = NO_QUOTAS,
-) -> Verdict:
-    message = QUOTA_EXHAUSTED + ",".join(refused)
-    return Verdict(Code.RESOURCE_EXHAUSTED, message, directive, True, check_cache_hit, quota_cache_hit, quotas=quotas)
-
-
-def _failed(exc: MixerCallError, fails_open: bool, decided: Verdict | None = None) -> Verdict:
-    directive, cached = (None, False) if decided is None else (decided.directive, decided.check_cache_hit)
-    if fails_open:
-        return Verdict(directive=directive, check_cache_hit=cached, failed=True)
-    return Verdict(exc.code or Code.UNKNOWN, str(exc), directive, check_cache_hit=cached, failed=True)

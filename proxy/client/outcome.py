@@ -1,17 +1,19 @@
-"""What the proxy's user sees of a verdict, and what is reported of it.
+"""Verdicts that are no decision of Mixer's; what the user sees of a verdict, and what is reported of it.
 
-Source: spec proxy 3.2 and 11.
+Source: spec proxy 3.2, 8.2, 10.2 and 11.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from mixer.api.answer import NO_QUOTAS, QuotaAnswer, RouteDirective
 from mixer.api.codes import Code
 from mixer.attributes import AttributeValue
-from proxy.policy import Verdict
+from mixer.errors import MixerCallError
+from proxy.policy import QUOTA_EXHAUSTED, Verdict
 
 HTTP_STATUS: Final[Mapping[int, int]] = MappingProxyType(
     {
@@ -62,3 +64,24 @@ def check_attributes(verdict: Verdict) -> dict[str, AttributeValue]:
         found["check.error_code"] = int(verdict.code)
         found["check.error_message"] = status_text(verdict.code, verdict.message)
     return found
+
+
+def exhausted(
+    refused: Sequence[str],
+    directive: RouteDirective | None,
+    *,
+    check_cache_hit: bool,
+    quota_cache_hit: bool = False,
+    quotas: Mapping[str, QuotaAnswer] = NO_QUOTAS,
+) -> Verdict:
+    """The verdict when quotas refuse; what a directive says still holds."""
+    message = QUOTA_EXHAUSTED + ",".join(refused)
+    return Verdict(Code.RESOURCE_EXHAUSTED, message, directive, True, check_cache_hit, quota_cache_hit, quotas=quotas)
+
+
+def failed(exc: MixerCallError, fails_open: bool, decided: Verdict | None = None) -> Verdict:
+    """The verdict when Mixer gave no answer; ``decided`` is what was known already."""
+    directive, cached = (None, False) if decided is None else (decided.directive, decided.check_cache_hit)
+    if fails_open:
+        return Verdict(directive=directive, check_cache_hit=cached, failed=True)
+    return Verdict(exc.code or Code.UNKNOWN, str(exc), directive, check_cache_hit=cached, failed=True)
