@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from mixer.rules.snapshot import Snapshot
 from mixer.server.pages import problem_as_data
 from mixer.store import Problem, Resource, ResourceKey, StoreContents
 from mixer.store.file import FileStore
+from proxy.client import SpecIndex
 
 
 async def load_paths(paths: Sequence[Path]) -> StoreContents:
@@ -63,6 +65,8 @@ def validate_command(paths: tuple[Path, ...], output: str, default_namespace: st
     try:
         contents = asyncio.run(load_paths(paths))
         snapshot = SnapshotBuilder(load_adapters(), default_namespace=default_namespace).build(contents)
+        _, of_specs = SpecIndex.build(contents.resources.values())  # what the proxy side reads of the same store
+        snapshot = replace(snapshot, problems=(*snapshot.problems, *of_specs))
     except (StoreError, AdapterLoadError) as exc:
         raise click.UsageError(str(exc)) from exc
     if output == "json":
