@@ -9,6 +9,7 @@ A page keeps its prose; what stands between ``<!-- begin: NAME -->`` and ``<!-- 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import enum
 import importlib
 import json
@@ -22,24 +23,42 @@ from typing import Any, Final, Union, get_args, get_origin
 
 import click
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mixer.adapters.base import AdapterInfo
 from mixer.adapters.fluentd.ledger import FluentdMetrics
+from mixer.adapters.keychecker.handler import KeyMetrics
+from mixer.adapters.kubernetesenv.handler import KubernetesEnvMetrics
+from mixer.adapters.opa.ledger import OpaMetrics
 from mixer.adapters.prometheus.definitions import Definition
 from mixer.adapters.prometheus.exposition import families
 from mixer.adapters.prometheus.params import MetricKind
 from mixer.adapters.prometheus.series import new_series
+from mixer.adapters.rbac.handler import RbacMetrics
+from mixer.adapters.redisquota.ledger import RedisQuotaMetrics
+from mixer.adapters.remote.backend import RemoteMetrics
+from mixer.adapters.servicegraph.handler import GraphMetrics
+from mixer.adapters.spans.ledger import SpanMetrics
+from mixer.adapters.statsd.ledger import StatsdMetrics
+from mixer.adapters.testing import FakeClock, RecordingEnv
 from mixer.attributes import Duration, ValueType
+from mixer.cli.agent import RemoteCollector
 from mixer.cli.mixc import main as mixc
+from mixer.cli.mixproxy import main as mixproxy
 from mixer.cli.mixs import main as mixs
 from mixer.expr.functions import FUNCTIONS, Function, Generic
 from mixer.expr.jsonform import evaluate_case
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.templates import TEMPLATES, Field, Template, Variety
+from proxy.client import HttpClientConfig, SidecarClient, TcpClientConfig
+from proxy.client.remote import RemoteMixer, RemoteOptions
+from proxy.envoy.access_log import AccessLogMetrics
 from proxy.envoy.check_bag import HTTP_SOURCES, TCP_SOURCES, Source
+from proxy.envoy.metrics import PolicyMetrics
+from proxy.envoy.otlp import OtlpMetrics
 from proxy.envoy.values import WELL_KNOWN
 
 ROOT: Final = Path(__file__).parents[1]
@@ -357,9 +376,70 @@ def self_metrics() -> str:
     return table(_METRIC_HEAD, metric_rows(vars(RuntimeMetrics()).values()))
 
 
-def fluentd_metrics() -> str:
-    """Those of the fluentd adapter."""
-    return table(_METRIC_HEAD, metric_rows(vars(FluentdMetrics(CollectorRegistry())).values()))
+def _metrics_made_by(make: Callable[[RecordingEnv], object]) -> str:
+    """What an adapter registers when it makes its metrics."""
+    env = RecordingEnv(FakeClock())
+    made = make(env)
+    rows = metric_rows(env.metrics._collector_to_names)
+    del made  # some unregister when they go
+    return table(_METRIC_HEAD, rows)
+
+
+_ADAPTER_METRICS: Final[Mapping[str, Callable[[RecordingEnv], object]]] = {
+    "fluentd": lambda env: FluentdMetrics(env.metrics),
+    "redisquota": lambda env: RedisQuotaMetrics(env.metrics),
+    "otlp and zipkin": lambda env: [SpanMetrics(name, env) for name in ("otlp", "zipkin")],
+    "statsd and dogstatsd": lambda env: [StatsdMetrics(name, env) for name in ("statsd", "dogstatsd")],
+    "rbac": RbacMetrics,
+    "opa": OpaMetrics,
+    "keychecker": KeyMetrics,
+    "kubernetesenv": KubernetesEnvMetrics,
+    "servicegraph": GraphMetrics,
+    "adapters in other processes": lambda env: RemoteMetrics(env.metrics),
+}
+_NOTES: Final[Mapping[str, str]] = {
+    "fluentd": "For each handler, at any time: accepted + recovered = delivered + dropped + left in the spool + buffered.",
+    "otlp and zipkin": "For each handler, at any time: accepted = skipped + delivered + dropped + buffered.",
+    "statsd and dogstatsd": "For each handler, at any time: accepted = unsampled + sent + dropped + buffered.",
+}
+
+
+def adapter_metrics() -> str:
+    """Those of the adapters, one section each."""
+    parts = []
+    for name, make in _ADAPTER_METRICS.items():
+        note = f"{_NOTES[name]}\n\n" if name in _NOTES else ""
+        parts.append(f"## Of {name}\n\n{note}{_metrics_made_by(make)}")
+    return "\n\n".join(parts)
+
+
+def envoy_metrics() -> str:
+    """Those of Envoy's services, in mixs and in mixproxy."""
+    registry = CollectorRegistry()
+    made = [PolicyMetrics(registry), AccessLogMetrics(registry), OtlpMetrics(registry)]
+    return table(_METRIC_HEAD, (row for each in made for row in metric_rows(vars(each).values())))
+
+
+def mixproxy_metrics() -> str:
+    """Those of the sidecar client and of its delivery, as a new mixproxy shows them."""
+
+    async def families() -> list[Metric]:
+        registry = CollectorRegistry()
+        remote = RemoteMixer(RemoteOptions("127.0.0.1:1"))
+        registry.register(RemoteCollector(remote))
+        client = SidecarClient(remote, HttpClientConfig(), TcpClientConfig(), registry=registry)
+        try:
+            return list(registry.collect())
+        finally:
+            await client.aclose()
+            await remote.aclose()
+
+    rows = []
+    for family in asyncio.run(families()):
+        suffix = "_total" if family.type == "counter" else ""
+        labels = dict.fromkeys(label for sample in family.samples for label in sample.labels)
+        rows.append([code(family.name + suffix), family.type, ", ".join(map(code, labels)), family.documentation])
+    return table(_METRIC_HEAD, rows)
 
 
 def prometheus_metrics() -> str:
@@ -376,7 +456,7 @@ def prometheus_metrics() -> str:
 def commands() -> str:
     """The help of every command."""
     parts = []
-    for name, group in (("mixs", mixs), ("mixc", mixc)):
+    for name, group in (("mixs", mixs), ("mixproxy", mixproxy), ("mixc", mixc)):
         top = click.Context(group, info_name=name, **_WIDE)
         parts.append(f"## {name}\n\n```text\n{group.get_help(top)}\n```")
         for sub in sorted(group.list_commands(top)):
@@ -432,7 +512,9 @@ SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "example attributes": example_bag,
     "examples": examples,
     "self metrics": self_metrics,
-    "fluentd metrics": fluentd_metrics,
+    "adapter metrics": adapter_metrics,
+    "envoy metrics": envoy_metrics,
+    "mixproxy metrics": mixproxy_metrics,
     "prometheus metrics": prometheus_metrics,
     "commands": commands,
     "envoy requests": envoy_requests,
