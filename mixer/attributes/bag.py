@@ -174,12 +174,15 @@ class TrackingBag:
 
         A missing key is the same as a missing map, except where another map would then be seen: there the answer
         needs this map to be present. An entry that was found says so; where none was, the whole map is recorded,
-        as no other entry could say it.
+        as no other entry could say it. Nor can any speak of the empty key, whose entry would say that there is no map.
         """
         record = dict(self.referenced)
+        for name in self._maps:
+            if record.get((name, "")) is Condition.ABSENCE:
+                record[name, ""] = Condition.EXACT
         if self._instead:
             looked: dict[str, bool] = {}
-            for (name, _), condition in self.referenced.items():
+            for (name, _), condition in record.items():
                 if name in self._instead and name in self._maps:
                     looked[name] = looked.get(name, False) or condition is Condition.EXACT
             record |= {(name, ""): Condition.EXACT for name, found in looked.items() if not found}

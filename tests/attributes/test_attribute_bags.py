@@ -116,6 +116,12 @@ class TestTracking:
         assert overlay.get("n") == 1
         assert bag.referenced[("n", "")] is Condition.EXACT
 
+    def test_empty_key_that_is_missing_does_not_say_that_the_map_is(self, bag: TrackingBag) -> None:
+        entries = self.map_of(bag)
+        entries.get("")
+        entries.get("k")
+        assert bag.record() == {("m", ""): Condition.EXACT, ("m", "k"): Condition.EXACT}
+
     @pytest.mark.parametrize(
         ("keys", "whole"),
         [
