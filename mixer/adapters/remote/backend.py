@@ -200,7 +200,7 @@ class Backend:
                 self._text("rpc error: code = DeadlineExceeded desc = no time left")
             ) from None
         except BackendUnavailableError as exc:
-            late = _code(exc) is grpc.StatusCode.DEADLINE_EXCEEDED
+            late = _code(exc) is grpc.StatusCode.DEADLINE_EXCEEDED or isinstance(exc.__cause__, TimeoutError)
             outcome = "late" if late else "unavailable"
             raise
         except AdapterError:
@@ -252,7 +252,8 @@ class Backend:
                     self._session = await self._new_session(until)
                 return self._session
         except TimeoutError as exc:
-            raise BackendUnavailableError(self._text("it opens no session in time")) from exc
+            text = "rpc error: code = DeadlineExceeded desc = it opens no session in time"
+            raise BackendUnavailableError(self._text(text)) from exc
 
     async def _new_session(self, until: float) -> AnyMessage:
         validate = infrastructure.ValidateRequest(adapter_config=self._params, inferred_types=self._types)
