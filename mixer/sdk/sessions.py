@@ -96,7 +96,7 @@ class Sessions:
         self._codec = ParamsCodec(info.name, info.params)
         self._templates = templates
         self._running: dict[tuple[Any, ...], _Running] = {}
-        self._building: dict[tuple[Any, ...], asyncio.Lock] = {}
+        self._building: dict[tuple[Any, ...], asyncio.Task[_Running]] = {}
         self._sessions: dict[str, _Session] = {}
         self._shared: dict[str, Any] = {}
         self._clock = SystemClock()
@@ -177,17 +177,25 @@ class Sessions:
         return running.handler
 
     async def _run(self, key: tuple[Any, ...], config: AnyMessage, types: Mapping[str, AnyMessage]) -> _Running:
-        async with self._building.setdefault(key, asyncio.Lock()):
-            running = self._running.get(key)
-            if running is None:
+        """The handler of a configuration; all who ask while it is built wait for the same one."""
+        running = self._running.get(key)
+        if running is None:
+            building = self._building.get(key)
+            if building is None:
                 if len(key) == 1 and sum(len(other) == 1 for other in self._running) >= MOST_STATELESS:
                     raise RefusedError(f"more than {MOST_STATELESS} configurations at a time")
-                running = await self._build(key, config, types)
-                self._running[key] = running
-            running.leave_at = monotonic() + LINGER_S
-        if not self._building[key].locked():
-            del self._building[key]
+                building = asyncio.get_running_loop().create_task(self._build(key, config, types), name=self._info.name)
+                self._building[key] = building
+                building.add_done_callback(lambda task: self._built(key, task))
+            running = await asyncio.shield(building)
+        running.leave_at = monotonic() + LINGER_S
         return running
+
+    def _built(self, key: tuple[Any, ...], task: asyncio.Task[_Running]) -> None:
+        del self._building[key]
+        if not task.cancelled() and task.exception() is None:  # a failure is told to those who wait
+            running = self._running[key] = task.result()
+            running.leave_at = monotonic() + LINGER_S
 
     async def _build(self, key: tuple[Any, ...], config: AnyMessage, types: Mapping[str, AnyMessage]) -> _Running:
         params, instances = self.validate(config, types)
@@ -231,6 +239,10 @@ class Sessions:
     async def aclose(self) -> None:
         """Flush and close every handler."""
         self._sessions.clear()
+        building = list(self._building.values())
+        for task in building:
+            task.cancel()
+        await asyncio.gather(*building, return_exceptions=True)
         left = list(self._running.values())
         self._running.clear()
         await asyncio.gather(*(_end(running) for running in left))

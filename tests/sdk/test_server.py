@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from google.protobuf import descriptor_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mixer.adapters.base import AdapterInfo, CheckResult, Code, Handler, Status
@@ -22,7 +23,7 @@ from mixer.adapters.remote.standard import standard_descriptor
 from mixer.api.gen.mixer.adapter.model.v1beta1 import extensions_pb2
 from mixer.attributes import Duration, ValueType, Vocabulary
 from mixer.rules.encoding import compile_encoded
-from mixer.sdk import AdapterServer, ServerSecurity, template_of
+from mixer.sdk import AdapterServer, ServerSecurity, sessions, template_of
 from mixer.sdk.__main__ import write_templates
 from mixer.sdk.command import command
 from mixer.sdk.decoding import UnknownTemplateError, descriptor_of
@@ -295,3 +296,36 @@ async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
     path = f"unix:{tmp_path}/a"
     async with served(adapter(Seen()), path), calling(0, [made], address=path) as handler:
         assert (await handler.handle_check(built(made))).status.ok
+
+
+async def test_many_who_open_sessions_at_once_get_one_handler() -> None:
+    builds = []
+
+    async def make(params: Any, instances: Any, env: Any) -> Handler:
+        builds.append(params)
+        await asyncio.sleep(0.02)
+        if len(builds) == 1:
+            raise RuntimeError("not yet")
+        return Handler()
+
+    server = AdapterServer(AdapterInfo("slow", (LISTENTRY,), adapter(Seen()).params, make))
+    await server.start()
+    opened = [server.sessions.open(AnyMessage(), {}) for _ in range(5)]
+    refused = await asyncio.gather(*opened, return_exceptions=True)
+    names = await asyncio.gather(*(server.sessions.open(AnyMessage(), {}) for _ in range(5)))
+    assert {str(refusal) for refusal in refused} == {"not yet"}
+    assert len(set(names)) == 5
+    assert len({id(server.sessions.of_session(name)) for name in names}) == 1
+    assert len(builds) == 2
+    await server.stop()
+
+
+async def test_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST_SESSIONS", 2)
+    server = AdapterServer(adapter(Seen(), (LISTENTRY,)))
+    await server.start()
+    first, second, third = [await server.sessions.open(AnyMessage(), {}) for _ in range(3)]
+    with pytest.raises(sessions.UnknownSessionError):
+        server.sessions.of_session(first)
+    assert server.sessions.of_session(second) is server.sessions.of_session(third)
+    await server.stop()
