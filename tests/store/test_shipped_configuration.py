@@ -55,7 +55,7 @@ async def test_everything_together_has_no_problem_and_one_namespace() -> None:
     ours = [key for key in contents.resources if key.kind not in ROLES]
     assert {key.namespace for key in ours} == {"istio-system"}
     assert {key.kind for key in ours} >= {"attributemanifest", "instance", "handler", "rule"}
-    assert {"mesh", "samples"} == {
+    assert {"mesh", "samples", "templates"} == {
         Path(r.origin.file).relative_to(CONFIG).parts[0] for r in contents.resources.values()
     }
 
