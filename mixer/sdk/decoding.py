@@ -11,6 +11,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from mixer.adapters.loading import AdapterLoadError
 from mixer.adapters.remote.answers import native, to_value
 from mixer.adapters.remote.descriptors import (
     DYNAMIC_VALUE,
@@ -24,14 +25,13 @@ from mixer.adapters.remote.descriptors import (
 )
 from mixer.adapters.remote.standard import standard_descriptor
 from mixer.attributes import AttributeValue, Duration, Timestamp
-from mixer.errors import MixerError
 from mixer.store.resource import to_snake
 from mixer.templates import TEMPLATES, Field, Template, Variety
 
 NAME_FIELD: Final = 72295727
 
 
-class UnknownTemplateError(MixerError):
+class UnknownTemplateError(AdapterLoadError):
     """An adapter takes a template that is neither compiled in nor made by `template_of`."""
 
 

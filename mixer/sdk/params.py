@@ -18,9 +18,9 @@ from google.protobuf.message import Message
 from pydantic import BaseModel, SecretStr
 
 from mixer.adapters.base import Params
+from mixer.adapters.loading import AdapterLoadError
 from mixer.adapters.remote.descriptors import entry_of, is_map, load_pool, message_class
 from mixer.attributes import Duration
-from mixer.errors import MixerError
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _SCALARS: Final[Mapping[type, int]] = {
@@ -32,7 +32,7 @@ _SCALARS: Final[Mapping[type, int]] = {
 }
 
 
-class ParamsModelError(MixerError):
+class ParamsModelError(AdapterLoadError):
     """A model of params has a field that no message can have; an error of the adapter's author."""
 
 

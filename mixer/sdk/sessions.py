@@ -25,7 +25,7 @@ from mixer.adapters.base import AdapterInfo, Env, Handler, InstanceInfo
 from mixer.adapters.remote.descriptors import TemplateModel
 from mixer.adapters.remote.types import read_types
 from mixer.attributes import Timestamp
-from mixer.errors import MixerError
+from mixer.errors import AdapterError
 from mixer.sdk.params import ParamsCodec
 from mixer.store.problem import FieldError, format_path
 from mixer.store.protojson import decode
@@ -47,11 +47,11 @@ BUILD_LIMIT_S: Final = 30.0
 CLOSE_LIMIT_S: Final = 10.0
 
 
-class RefusedError(MixerError):
+class RefusedError(AdapterError):
     """A configuration that the adapter does not take, and why."""
 
 
-class UnknownSessionError(MixerError):
+class UnknownSessionError(AdapterError):
     """A session that was never opened here, or was forgotten."""
 
 
