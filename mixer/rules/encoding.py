@@ -120,7 +120,10 @@ def compile_encoded(
     except ExprError as exc:
         return None, [FieldError((), str(exc))]
     leaves = tuple(walk.leaves)
-    constant = EncodedInstance(name, encode(None)) if not leaves else None
+    try:
+        constant = EncodedInstance(name, encode(None)) if not leaves else None
+    except ValueError:  # a text with half of a character
+        return None, [FieldError((), "a text in it cannot be encoded", "texts of Unicode characters")]
 
     def build(bag: AttributeBag) -> EncodedInstance:
         if constant is not None:

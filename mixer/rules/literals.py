@@ -69,7 +69,13 @@ def _message(descriptor: Descriptor, data: object, owner: str, path: Path, fault
         if oneof is not None:
             chosen[oneof.name] = str(key)
         found[f.name] = _field(f, value, owner, where, faults)
-    return message_class(descriptor)(**found) if not faults else None
+    if faults:
+        return None
+    try:
+        return message_class(descriptor)(**found)
+    except ValueError:  # a text with half of a character
+        faults.append(FieldError(path, "a text in it cannot be encoded", "texts of Unicode characters"))
+        return None
 
 
 def _field(f: FieldDescriptor, value: Any, owner: str, path: Path, faults: list[FieldError]) -> Any:
