@@ -17,6 +17,10 @@ QUOTA_EXHAUSTED: Final = "Quota is exhausted for: "
 """Begins the message of a verdict that quotas deny; the names follow, parted by commas. Source: spec proxy 8.2."""
 
 
+NO_DECISION: Final = "no decision could be made"
+"""The message of a verdict that the fail policy made; why is in the log, and not for users."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The final word on a request.

@@ -32,6 +32,10 @@ from proxy.policy import Verdict
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.engine")
 
 
+_QUIET_S: Final = 10.0
+"""Between two lines about calls without answer."""
+
+
 class CheckEngine:
     """Verdicts for the requests of one transport.
 
@@ -58,6 +62,8 @@ class CheckEngine:
         self._timeout_s = transport.check_timeout_s
         self._counters = counters
         self._crashes = 0
+        self._away = False
+        self._quiet_until = float("-inf")
         self._flights = Flights()
         self._ids = (f"{prefix}{number}" for prefix in [uuid.uuid4()] for number in count())
         self.checks: Final = None if transport.disable_check_cache else CheckCache()
@@ -293,10 +299,13 @@ class CheckEngine:
                 answer = await self._mixer.check(CheckCall(bag, demands, next(self._ids), quotas_only, limit_s))
         except MixerCallError as exc:
             counters.call_failed(exc.code)
+            self._silent(exc)
             raise
         except TimeoutError as exc:
             counters.call_failed(Code.DEADLINE_EXCEEDED)
-            raise MixerCallError(Code.DEADLINE_EXCEEDED, f"no answer within {limit_s:.3g} s") from exc
+            error = MixerCallError(Code.DEADLINE_EXCEEDED, f"no answer within {limit_s:.3g} s")
+            self._silent(error)
+            raise error from exc
         except asyncio.CancelledError:
             counters.remote_call_cancellations += 1
             raise
@@ -307,7 +316,18 @@ class CheckEngine:
             self._crashes += 1
             raise MixerCallError(Code.INTERNAL, f"the call failed: {exc!r}") from exc
         counters.remote_call_successes += 1
+        if self._away:
+            self._away = False
+            log.info("mixer_answers_again")
         return answer
+
+    def _silent(self, error: MixerCallError) -> None:
+        """Say now and then that Mixer gives no answers, and why; the counters tell how many."""
+        now = self._now()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET_S
+            self._away = True
+            log.warning("mixer_gives_no_answer", code=Code(error.code).name, error=str(error))
 
 
 def _refuses(answer: QuotaAnswer | None) -> bool:

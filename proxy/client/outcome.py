@@ -13,7 +13,7 @@ from mixer.api.answer import NO_QUOTAS, QuotaAnswer, RouteDirective
 from mixer.api.codes import Code
 from mixer.attributes import AttributeValue
 from mixer.errors import MixerCallError
-from proxy.policy import QUOTA_EXHAUSTED, Verdict
+from proxy.policy import NO_DECISION, QUOTA_EXHAUSTED, Verdict
 
 HTTP_STATUS: Final[Mapping[int, int]] = MappingProxyType(
     {
@@ -84,4 +84,4 @@ def failed(exc: MixerCallError, fails_open: bool, decided: Verdict | None = None
     directive, cached = (None, False) if decided is None else (decided.directive, decided.check_cache_hit)
     if fails_open:
         return Verdict(directive=directive, check_cache_hit=cached, failed=True)
-    return Verdict(exc.code or Code.UNKNOWN, str(exc), directive, check_cache_hit=cached, failed=True)
+    return Verdict(exc.code or Code.UNKNOWN, NO_DECISION, directive, check_cache_hit=cached, failed=True)

@@ -3,25 +3,29 @@ from __future__ import annotations
 import asyncio
 import base64
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
 import proxy.client
 from mixer.api.answer import AppliedHeader, CheckAnswer, HeaderKind, QuotaLevel, RouteDirective
 from mixer.api.codes import Code
 from mixer.api.messages import Attributes
-from mixer.attributes import ABSENT, Duration, MappingBag
+from mixer.attributes import ABSENT, AttributeBag, Duration, MappingBag
 from mixer.errors import MixerCallError
 from proxy.client import (
     PASS_THROUGH,
+    FailPolicy,
     HttpClientConfig,
     LocalNode,
+    NetworkFailPolicy,
     ServiceConfig,
     SidecarClient,
     TcpClientConfig,
+    Transport,
     Verdict,
     check_attributes,
     for_all_services,
@@ -31,7 +35,7 @@ from proxy.client import (
     with_report,
 )
 from proxy.mixer import CheckCall
-from proxy.policy import PolicyClient
+from proxy.policy import NO_DECISION, PolicyClient
 from tests.proxy.client.fakes import (
     Clock,
     FakeMixer,
@@ -717,3 +721,27 @@ async def test_example_of_the_package_works(mixer: FakeMixer) -> None:
     await client.aclose(1.0)
     assert mixer.calls[0].quotas["requests"].amount == 1
     assert values(mixer.reports[0][0])["response.code"] == 200
+
+
+async def test_silence_of_mixer_is_told_once_and_not_to_users() -> None:
+    class Silent:
+        fails = True
+
+        async def check(self, call: CheckCall) -> CheckAnswer:
+            if self.fails:
+                raise MixerCallError(Code.UNAVAILABLE, "failed to connect to 10.0.0.1:9091")
+            return CheckAnswer()
+
+        async def report(self, records: Sequence[AttributeBag]) -> None: ...
+
+    silent = Silent()
+    closed = NetworkFailPolicy(policy=FailPolicy.FAIL_CLOSE)
+    client = SidecarClient(silent, for_all_services(ServiceConfig(), Transport(network_fail_policy=closed)))
+    with structlog.testing.capture_logs() as lines:
+        verdicts = [await ask(client, MappingBag({"a": str(n)})) for n in range(3)]
+        silent.fails = False
+        await ask(client, MappingBag({"a": "b"}))
+
+    assert [line["event"] for line in lines] == ["mixer_gives_no_answer", "mixer_answers_again"]
+    assert {(verdict.code, verdict.message) for verdict in verdicts} == {(Code.UNAVAILABLE, NO_DECISION)}
+    await client.aclose()
