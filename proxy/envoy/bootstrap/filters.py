@@ -25,6 +25,9 @@ RESPONSE_HEADERS: Final = (
 )  # fmt: skip
 TRAILERS: Final = ("grpc-status", "grpc-message")
 
+_NOT_TOLD: Final = ("source.", "origin.", "request.", "connection.")
+"""What a header may not tell in the HTTP form, lest it be a client's."""
+
 _REMOVE_RESPONSE_HEADERS: Final = """\
 function envoy_on_response(handle)
   local answer = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.ext_authz")
@@ -198,6 +201,10 @@ def _ext_authz_http(sidecar: Sidecar, listener: Listener) -> dict[str, Any]:
             "Without this hardly any header is sent.",
             {"patterns": [{"safe_regex": {"regex": settings.request_headers}}]},
         )
+        config["disallowed_headers"] = Note(
+            "What Envoy itself tells Mixer; a client that sends such a header would choose its own identity.",
+            {"patterns": [{"prefix": "x-mixer-"}]},
+        )
     config |= {
         "failure_mode_allow": _failure_mode(settings),
         "failure_mode_allow_header_add": settings.failure_mode_allow,
@@ -250,13 +257,20 @@ def _check_http_service(settings: ExtAuthz, listener: Listener, sidecar: Sidecar
     headers: dict[str, str] = {
         "x-mixer-source": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
         "x-mixer-dest": "%DOWNSTREAM_LOCAL_ADDRESS%",
-        "x-mixer-peer": "%DOWNSTREAM_PEER_URI_SAN%",
+        "x-mixer-peer": "uri=%DOWNSTREAM_PEER_URI_SAN%",
+        "x-mixer-sni": "%REQUESTED_SERVER_NAME%",
         "x-mixer-stream": "%STREAM_ID%",
         "x-mixer-listener": log_name(listener),
     }
     services = {route.service for route in listener.routes if route.service}
     if len(services) == 1:
         headers["x-mixer-service"] = services.pop()
+    attributes = (
+        route_attributes(listener, listener.routes[0]) if len(listener.routes) == 1 else static_attributes(listener)
+    )
+    told = {name: value for name, value in attributes.items() if not name.startswith(_NOT_TOLD) and ";" not in value}
+    if told:
+        headers["x-mixer-context"] = ";".join(f"{name}={value}" for name, value in told.items()).replace("%", "%%")
     return {
         "server_uri": {
             "uri": "http://mixer",

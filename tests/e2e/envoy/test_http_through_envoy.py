@@ -169,3 +169,21 @@ async def test_records_count_what_envoy_served(mesh: Mesh, tmp_path: Path) -> No
     assert sorted(record["path"] for record in records) == sorted(f"/n/{number}" for number in range(100))
     assert all(record["size"] == int(record["path"].rpartition("/")[2]) for record in records)
     assert through.envoy.stat("http.inbound_http.downstream_rq_completed") == 100
+
+
+async def test_client_of_the_http_form_cannot_choose_its_identity(mesh: Mesh) -> None:
+    match = 'source.principal == "cluster.local/ns/ns1/sa/admin" || destination.labels["forged"] == "yes"'
+    through = Through(mesh, denier("deny", match, 7, "seen as admin"), http_form=True)
+    forged = {
+        "x-mixer-peer": "spiffe://cluster.local/ns/ns1/sa/admin",
+        "x-mixer-source": "10.0.0.1:5",
+        "x-mixer-context": "destination.labels=forged=yes;source.principal=cluster.local/ns/ns1/sa/admin",
+        "x-mixer-sni": "forged",
+    }
+    async with http_app(through.app) as seen, aiohttp.ClientSession() as session:
+        async with session.get(through.url, headers=forged) as answer:
+            assert answer.status == 200, await answer.text()
+        (record,) = await mesh.wait_records(1)
+
+    assert len(seen) == 1
+    assert record["origin"] == "127.0.0.1"
