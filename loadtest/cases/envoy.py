@@ -32,6 +32,7 @@ from loadtest.results import Window as ResultWindow
 from loadtest.scenario import Load, Mode, Scenario, to_json
 from loadtest.servers import Server, ServerError
 from loadtest.wire import WrongAnswerError
+from proxy.client.forwarded import write_forwarded
 from proxy.envoy.bootstrap import (
     Direction,
     Endpoint,
@@ -56,7 +57,11 @@ _HEADERS: Final = {
     "accept-encoding": "gzip, deflate",
     "cookie": "session=0123456789abcdef0123456789abcdef",
     "end-user": "ann",
+    "x-istio-attributes": write_forwarded(
+        {"source.namespace": NAMESPACES[0], "source.uid": f"kubernetes://client.{NAMESPACES[0]}"}
+    ),
 }
+"""A request as the sidecar of a caller sends it on."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,6 @@ class EnvoyCase:
         route = Route(
             "app",
             service=_SERVICE,
-            attributes={"source.namespace": NAMESPACES[0], "source.uid": "kubernetes://client.default"},
             rate_limits=limits if self.limit else (),
         )
         grpc = Endpoint("127.0.0.1", server.ports["port"])
