@@ -1,74 +1,32 @@
-"""``make demo``: a real server on the mesh configuration and the samples, BookInfo's traffic, and what came of it."""
+"""The demo without Envoy: a real Mixer, BookInfo's traffic as sidecars would have told it, and what came of it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.request import urlopen
 
-import click
+import grpc
 import grpc.aio
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loadtest.bookinfo import Hop, mongodb_connection, visits
+from loadtest.demo.books import Sample, read_metrics
+from loadtest.demo.configuration import write_policies
+from loadtest.demo.programs import DemoError, Program
 from mixer.adapters.base import Code
 from mixer.api import messages
 from mixer.api.encode import encode_check, encode_report
 from mixer.api.service import MixerStub, awaitable
 from mixer.attributes import AttributeValue
-from mixer.cli.ports import read_ready_line
 from mixer.runtime.results import http_status
 
-CONFIG = Path(__file__).resolve().parent.parent / "config"
 BATCH = 100
-START_TIMEOUT_S = 30.0
-
-
-class Server:
-    """``mixs server`` in a process of its own; its output goes to files."""
-
-    def __init__(self, folder: Path, *, keep: bool) -> None:
-        self.log, self.output = folder / "mixs.log", folder / "mixs.out"
-        ports = [] if keep else ["--port", "0", "--monitoring-port", "0", "--metrics-port", "0", "--console-port", "0"]
-        command = [sys.executable, "-m", "mixer.cli.mixs", "server", "--config-store", f"fs://{CONFIG}", *ports]
-        with self.output.open("wb") as out, self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=out, stderr=log, start_new_session=keep)
-        self.ports = self._wait_ready()
-
-    def _wait_ready(self) -> dict[str, int]:
-        give_up = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < give_up:
-            with self.output.open(encoding="utf-8") as lines:
-                ports = read_ready_line(lines.readline())
-            if ports is not None:
-                return ports
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        self.stop()
-        raise click.ClickException(f"the server did not start:\n{self.log.read_text()[-2000:]}")
-
-    def stop(self) -> None:
-        """SIGTERM, and wait until it has drained."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
 
 
 class Sidecars:
@@ -136,14 +94,12 @@ async def play(port: int, count: int, seed: int, console: Console) -> Sidecars:
         return sidecars
 
 
-def show(server: Server, sidecars: Sidecars, console: Console) -> None:
+def show(server: Program, sidecars: Sidecars, console: Console) -> None:
     """What an operator wants to see."""
-    scrape = f"http://127.0.0.1:{server.ports['metrics-port']}/metrics"
-    with urlopen(scrape) as page:  # the address is ours
-        families = {f.name: f for f in text_string_to_metric_families(page.read().decode())}
+    metrics = read_metrics(server.page("metrics-port", "/metrics"))
     requests = Table("reporter", "source", "destination", "code", "requests", title="istio_requests_total")
     total = 0.0
-    for sample in _samples(families, "istio_requests_total"):
+    for sample in _samples(metrics, "istio_requests_total"):
         label = sample.labels
         total += sample.value
         requests.add_row(
@@ -155,7 +111,7 @@ def show(server: Server, sidecars: Sidecars, console: Console) -> None:
         )
     console.print(requests)
     tcp = Table("reporter", "sent bytes", title="istio_tcp_sent_bytes_total, ratings to mongodb")
-    for sample in _samples(families, "istio_tcp_sent_bytes_total"):
+    for sample in _samples(metrics, "istio_tcp_sent_bytes_total"):
         tcp.add_row(sample.labels["reporter"], f"{sample.value:.0f}")
     console.print(tcp)
     verdicts = Table("service", "verdict", "checks", title="Checks")
@@ -181,55 +137,48 @@ def show(server: Server, sidecars: Sidecars, console: Console) -> None:
     )
     http_records = sum(1 for line in lines if '"instance":"accesslog.' in line)
     if total != http_records:
-        raise click.ClickException(f"{total:.0f} requests counted, {http_records} in the access log")
+        raise DemoError(f"{total:.0f} requests counted, {http_records} in the access log")
 
 
-def _samples(families: dict[str, Any], name: str) -> list[Any]:
-    """The samples of a counter; the parser files ``x_total`` under ``x``."""
-    family = families.get(name.removesuffix("_total")) or families.get(name)
-    return (
-        sorted((s for s in family.samples if s.name == name), key=lambda s: sorted(s.labels.items())) if family else []
-    )
+def _samples(metrics: Mapping[str, Sequence[Sample]], name: str) -> list[Sample]:
+    return sorted(metrics.get(name, ()), key=lambda sample: sorted(sample.labels.items()))
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--visits", "count", default=300, show_default=True, type=click.IntRange(1), help="Visits to the product page."
-)
-@click.option("--seed", default=1, show_default=True, help="The same seed gives the same traffic.")
-@click.option("--keep", is_flag=True, help="Leave the server running, on its default ports.")
-def main(count: int, seed: int, keep: bool) -> None:
-    """Run Mixer on config/ and play BookInfo's traffic through its gRPC API."""
-    console = Console(width=max(100, Console().width))
-    folder = Path(tempfile.mkdtemp(prefix="mixer-demo-"))
-    server = Server(folder, keep=keep)
-    console.print(f"mixs serves gRPC on 127.0.0.1:{server.ports['port']} with the configuration in {CONFIG.name}/")
-    done = False
+def play_recorded(console: Console, folder: Path, count: int, seed: int, *, keep: bool) -> None:
+    """Run Mixer, play the traffic to it, and show what came of it; Mixer has ended when this returns.
+
+    Raises:
+        DemoError: Mixer does not run, or its numbers differ.
+    """
+    ports = [] if keep else ["--port", "0", "--monitoring-port", "0", "--metrics-port", "0", "--console-port", "0"]
+    store = f"fs://{write_policies(folder)}"
+    server = Program("mixs", ["mixer.cli.mixs", "server", "--config-store", store, *ports], folder)
     try:
-        sidecars = asyncio.run(play(server.ports["port"], count, seed, console))
+        console.print(f"mixs serves gRPC on 127.0.0.1:{server.ports['port']}")
+        try:
+            sidecars = asyncio.run(play(server.ports["port"], count, seed, console))
+        except grpc.RpcError as exc:
+            raise DemoError(server.why_ended() or f"Mixer answered {exc}") from exc
         show(server, sidecars, console)
-        done = True
+        if keep:
+            _wait_for_the_end(server, console)
     finally:
-        if not (keep and done):
-            server.stop()
-    ports = server.ports
-    where = {
-        "metrics to scrape": f"http://127.0.0.1:{ports['metrics-port']}/metrics",
-        "Mixer's own metrics": f"http://127.0.0.1:{ports['monitoring-port']}/metrics",
-        "console": f"http://127.0.0.1:{ports['console-port']}/",
-    }
-    if keep:
-        for what, address in where.items():
-            console.print(f"  {what:20} {address}")
-        console.print(f"  stop it with         kill {server.process.pid}")
-    else:
-        console.print(
-            "The server has stopped; [bold]make demo KEEP=1[/] leaves it running, to be scraped and looked at."
-        )
-        for path in (server.output, server.log):
-            path.unlink()
-        os.rmdir(folder)
+        server.stop()
+    if not keep:
+        console.print("Mixer has ended; [bold]make demo KEEP=1[/] leaves it running until Ctrl-C.")
 
 
-if __name__ == "__main__":
-    main()
+def _wait_for_the_end(server: Program, console: Console) -> None:
+    for what, port, path in (
+        ("metrics of the mesh", "metrics-port", "/metrics"),
+        ("Mixer's own metrics", "monitoring-port", "/metrics"),
+        ("console", "console-port", "/"),
+    ):
+        console.print(f"  {what:20} http://127.0.0.1:{server.ports[port]}{path}")
+    console.print("Ctrl-C ends it.")
+    try:
+        while not (ended := server.why_ended()):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
+    raise DemoError(ended)

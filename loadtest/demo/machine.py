@@ -1,0 +1,161 @@
+"""Everything of the book shop on one machine: Mixer, mixproxy, the services and their Envoys, started and ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from loadtest.demo.configuration import write_client, write_mixer
+from loadtest.demo.programs import DemoError, Program, tail
+from loadtest.demo.sidecars import Plan, Ports, envoy_config, issue_identities
+from loadtest.demo.workloads import GATEWAY, Workload, read_workloads
+from loadtest.envoy import EnvoyServer, free_ports
+from loadtest.osinfo import tree_usage
+from loadtest.servers import ServerError
+from proxy.envoy.bootstrap import Endpoint
+
+_STARTERS: Final = 4
+_KEPT_GATEWAY: Final = 9080
+_KEPT: Final = {"port": 9091, "monitoring-port": 15014, "metrics-port": 42422, "console-port": 9876}
+_KEPT_PROXY: Final = {"port": 9092, "monitoring-port": 15090}
+
+Started = Callable[[str], None]
+
+
+@dataclass
+class Machine:
+    """What runs.
+
+    Attributes:
+        folder: With all configurations and logs.
+        plan: Who is where.
+        programs: ``mixs``, ``mixproxy`` and ``services``.
+        envoys: By the name of their workload.
+    """
+
+    folder: Path
+    plan: Plan
+    programs: dict[str, Program] = field(default_factory=dict)
+    envoys: dict[str, EnvoyServer] = field(default_factory=dict)
+
+    @property
+    def gateway(self) -> str:
+        """Where visitors go."""
+        return f"http://127.0.0.1:{self.plan.ports[GATEWAY].outbound}"
+
+    def why_broken(self) -> str:
+        """What there is to say of the parts that have ended; empty while all run."""
+        told = [told for program in self.programs.values() if (told := program.why_ended())]
+        for name, envoy in self.envoys.items():
+            if (code := envoy.process.poll()) is not None:
+                told.append(f"the Envoy of {name} has ended with {code}:\n{envoy.log[-2000:]}")
+        return "\n".join(told)
+
+    def logs(self) -> str:
+        """The end of each program's log."""
+        return "\n".join(f"--- {each.name}\n{tail(each.log, 8)}" for each in self.programs.values())
+
+    def memory(self) -> dict[str, int]:
+        """Resident bytes: of Mixer, mixproxy, the services, and all Envoys together."""
+        used = {name: tree_usage(each.pid).rss_bytes for name, each in self.programs.items()}
+        return {**used, "Envoys": sum(each.usage().rss_bytes for each in self.envoys.values())}
+
+
+@contextmanager
+def running(folder: Path, started: Started, *, keep: bool = False) -> Iterator[Machine]:
+    """Start everything; all of it has ended when the context has.
+
+    Args:
+        folder: For configurations and logs.
+        started: Is told the name of each part that serves.
+        keep: Take the ports that the documentation speaks of, so that people find them.
+
+    Raises:
+        DemoError: A part does not start.
+    """
+    workloads = read_workloads()
+    ports = _choose_ports(workloads, keep=keep)
+    own = dict(_KEPT) if keep else dict(zip(_KEPT, free_ports(len(_KEPT)), strict=True))
+    proxy = dict(_KEPT_PROXY) if keep else dict(zip(_KEPT_PROXY, free_ports(len(_KEPT_PROXY)), strict=True))
+    plan = Plan(
+        workloads,
+        ports,
+        Endpoint("127.0.0.1", proxy["port"]),
+        Endpoint("127.0.0.1", own["port"]),
+        issue_identities(workloads, folder / "identities"),
+    )
+    machine = Machine(folder, plan)
+    # Each thread starts some of the parts and lives until they have ended: their leashes are held by it.
+    with ThreadPoolExecutor(_STARTERS) as starters:
+        begun: list[Future[str]] = []
+        try:
+            begun += _start(machine, starters, own, proxy)
+            for each in as_completed(begun):
+                started(each.result())
+            yield machine
+        except ServerError as exc:
+            raise DemoError(str(exc)) from exc
+        finally:
+            _stop(machine, begun)
+
+
+def _choose_ports(workloads: dict[str, Workload], *, keep: bool) -> dict[str, Ports]:
+    free = iter(free_ports(5 * len(workloads)))
+    chosen = {name: Ports(*(next(free) for _ in range(5))) for name in workloads}
+    if keep:
+        gateway = chosen[GATEWAY]
+        chosen[GATEWAY] = Ports(gateway.app, gateway.inbound, _KEPT_GATEWAY, gateway.mongodb, gateway.admin)
+    return chosen
+
+
+def _start(
+    machine: Machine, starters: ThreadPoolExecutor, own: dict[str, int], proxy: dict[str, int]
+) -> Iterator[Future[str]]:
+    folder, plan = machine.folder, machine.plan
+    settings, specs = write_client(folder)
+    services = folder / "services.json"
+    services.write_text(json.dumps(plan.for_services()), "utf-8")
+    commands = {
+        "mixs": ["mixer.cli.mixs", "server", "--config-store", f"fs://{write_mixer(folder)}", *_flags(own)],
+        "mixproxy": [
+            *("mixer.cli.mixproxy", "run", "--mixer", f"127.0.0.1:{own['port']}", *_flags(proxy)),
+            *("--client-config", str(settings), "--config-store", f"fs://{specs}"),
+        ],
+        "services": ["loadtest.demo.services", str(services)],
+    }
+
+    def start_program(name: str) -> str:
+        machine.programs[name] = Program(name, commands[name], folder)
+        return name
+
+    def start_envoy(name: str) -> str:
+        where = folder / "envoys" / name
+        port = plan.ports[name].admin
+        machine.envoys[name] = EnvoyServer(None, where, config=envoy_config(plan, name), admin_port=port)
+        return f"Envoy of {name}"
+
+    yield from (starters.submit(start_program, name) for name in commands)
+    yield from (starters.submit(start_envoy, name) for name in plan.workloads)
+
+
+def _flags(ports: dict[str, int]) -> list[str]:
+    return [part for name, port in ports.items() for part in (f"--{name}", str(port))]
+
+
+def _stop(machine: Machine, begun: Sequence[Future[str]]) -> None:
+    """End every part, the callers before the called. What has not begun to start is left; what has, is waited for."""
+    for each in begun:
+        each.cancel()
+    wait(begun)
+    for envoy in machine.envoys.values():
+        envoy.process.terminate()  # all of them at once: stopping one by one would wait for each
+    for envoy in machine.envoys.values():
+        envoy.stop()
+    for name in ("services", "mixproxy", "mixs"):
+        if program := machine.programs.get(name):
+            program.stop()
