@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from proxy.envoy.bootstrap import Tls
 
 _DAY: Final = datetime.timedelta(days=1)
+_PEM: Final = serialization.Encoding.PEM
 
 
 class Authority:
@@ -26,27 +27,31 @@ class Authority:
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         self.certificate: Final = self._sign(self._name, self._key.public_key(), constraints, [])
 
-    def issue(self, folder: Path, *names: str, common_name: str = "workload") -> Tls:
-        """Write ``cert.pem``, ``key.pem`` and ``ca.pem`` of a new identity into a folder, which is made.
+    @property
+    def pem(self) -> bytes:
+        """Its own certificate."""
+        return self.certificate.public_bytes(_PEM)
+
+    def leaf(self, *names: str, common_name: str = "workload") -> tuple[bytes, bytes]:
+        """A new identity: certificate and key, in PEM.
 
         Args:
-            folder: Where to.
             names: URIs (with ``://``), addresses or DNS names, in this order.
             common_name: Of the subject.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        leaf = self._sign(
-            subject, key.public_key(), x509.BasicConstraints(ca=False, path_length=None), [_name(n) for n in names]
+        constraints = x509.BasicConstraints(ca=False, path_length=None)
+        leaf = self._sign(subject, key.public_key(), constraints, [_name(name) for name in names])
+        return leaf.public_bytes(_PEM), key.private_bytes(
+            _PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        pem = serialization.Encoding.PEM
-        files = {
-            "cert.pem": leaf.public_bytes(pem),
-            "ca.pem": self.certificate.public_bytes(pem),
-            "key.pem": key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        }
-        for file, data in files.items():
+
+    def issue(self, folder: Path, *names: str, common_name: str = "workload") -> Tls:
+        """Write ``cert.pem``, ``key.pem`` and ``ca.pem`` of a new identity into a folder, which is made; see `leaf`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        certificate, key = self.leaf(*names, common_name=common_name)
+        for file, data in (("cert.pem", certificate), ("key.pem", key), ("ca.pem", self.pem)):
             (folder / file).write_bytes(data)
             (folder / file).chmod(0o600)
         return Tls(str(folder / "cert.pem"), str(folder / "key.pem"), str(folder / "ca.pem"))
