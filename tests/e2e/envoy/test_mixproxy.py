@@ -28,12 +28,19 @@ class Through:
     """Mixer, a mixproxy and an Envoy, in a row before one service."""
 
     def __init__(
-        self, mesh: Mesh, *configs: str, flags: tuple[str, ...] = (), socket: Path | None = None, **ext_authz: Any
+        self,
+        mesh: Mesh,
+        *configs: str,
+        flags: tuple[str, ...] = (),
+        socket: Path | None = None,
+        mixer_socket: Path | None = None,
+        **ext_authz: Any,
     ) -> None:
-        self.mesh, self.configs = mesh, configs
+        self.mesh, self.configs, self.mixer_socket = mesh, configs, mixer_socket
         self.app, self.port, self.mixer_port = free_ports(3)
         self.mixs = self.start_mixer()
-        command = [sys.executable, "-m", "mixer.cli.mixproxy", "run", "--mixer", f"127.0.0.1:{self.mixer_port}"]
+        mixer = f"unix://{mixer_socket}" if mixer_socket else f"127.0.0.1:{self.mixer_port}"
+        command = [sys.executable, "-m", "mixer.cli.mixproxy", "run", "--mixer", mixer]
         command += ["--port", "0", "--monitoring-port", "0", *flags]
         if socket is not None:
             command += ["--address", f"unix://{socket}"]
@@ -55,7 +62,8 @@ class Through:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start_mixer(self) -> Server:
-        return self.mesh.mixer(logs(self.mesh.folder, VARIABLES), *self.configs, port=self.mixer_port)
+        flags = ("--address", f"unix://{self.mixer_socket}") if self.mixer_socket else ()
+        return self.mesh.mixer(logs(self.mesh.folder, VARIABLES), *self.configs, port=self.mixer_port, flags=flags)
 
     def counted(self, name: str) -> float:
         return sum_of(self.mixproxy.page("monitoring-port", "/metrics"), name)
@@ -87,8 +95,10 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
     return Killed(monkeypatch)
 
 
-async def test_verdicts_and_records_pass_through(mesh: Mesh, tmp_path: Path) -> None:
-    through = Through(mesh, DENY, socket=tmp_path / "m.sock", flags=("--report-header", "x-user"))
+@pytest.mark.parametrize("unix", [True, False], ids=["unix sockets", "tcp"])
+async def test_verdicts_and_records_pass_through(mesh: Mesh, tmp_path: Path, unix: bool) -> None:
+    sockets = {"socket": tmp_path / "p.sock", "mixer_socket": tmp_path / "m.sock"} if unix else {}
+    through = Through(mesh, DENY, flags=("--report-header", "x-user"), **sockets)
     async with http_app(through.app) as seen, aiohttp.ClientSession() as session:
         async with session.get(f"{through.url}/a?x=1", headers={"x-user": "ann"}) as answer:
             assert answer.status == 200
