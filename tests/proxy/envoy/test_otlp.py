@@ -26,8 +26,13 @@ START = 1_795_398_129_000_000_000
 
 def span(tags: dict[str, Any] | None = None, **fields: Any) -> Span:
     values = {
-        "trace_id": TRACE, "span_id": OWN, "parent_span_id": PARENT, "kind": Span.SPAN_KIND_SERVER, "flags": 257,
-        "start_time_unix_nano": START, "end_time_unix_nano": START + 5_000_000,
+        "trace_id": TRACE,
+        "span_id": OWN,
+        "parent_span_id": PARENT,
+        "kind": Span.SPAN_KIND_SERVER,
+        "flags": 257,
+        "start_time_unix_nano": START,
+        "end_time_unix_nano": START + 5_000_000,
     }
     found = Span(**{**values, **fields})
     for name, value in (tags or {}).items():
