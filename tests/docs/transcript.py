@@ -6,23 +6,29 @@
   goes on in the next line), what follows is their whole output. ``...`` stands for any text, on a line of its own
   for any lines. A command without output must succeed.
 * ``mixs server`` stays running to the end of the page; the output shown is what it prints when it is ready. So does
-  a program whose command ends in ``&``, which prints one line when it is ready.
+  a program whose command ends in ``&``. When output is shown, it is the one line that it prints when it is ready;
+  when none is, it is ready when somebody listens on the ports that its command names.
+* ``kill %NAME`` ends the last such program whose command begins so.
 * ``export NAME=VALUE`` holds for the commands after it.
 * A fence ``text server`` is lines that the server's terminal shows by then, in this order.
 
-The pages speak of the default ports; here every port is a free one, and both directions are translated. A file that
-is saved while the server runs is waited for until the server has taken it in.
+The pages speak of the default ports; here every port is a free one, and both directions are translated, in the files of
+``config`` too. A file that is saved in ``my-mesh`` while the server runs is waited for until the server has taken it
+in.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,11 +39,18 @@ from mixer.cli.ports import read_ready_line
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_PORTS = {"port": 9091, "monitoring-port": 15014, "metrics-port": 42422, "console-port": 9876}
-ADAPTER_PORT = 9070
+ADAPTER_PORT, MIXPROXY_PORT, MIXPROXY_MONITORING_PORT, ENVOY_PORT, ENVOY_ADMIN_PORT = 9070, 9092, 15090, 15006, 15000
+OTHER_PORTS = (
+    *(ADAPTER_PORT, MIXPROXY_PORT, MIXPROXY_MONITORING_PORT, ENVOY_PORT, ENVOY_ADMIN_PORT),
+    *(6379, 8000, 9080, 9093, 9200, 24224),
+    *(9191, 15114, 42522, 9976),  # of a second Mixer
+)
+"""Ports of programs beside ``mixs server``; a page that speaks of one has a free one for it."""
 PATIENCE_S = 30.0
 SAVED = ("yaml", "python", "toml")
 
-_EXPORT = re.compile(r"export ([A-Z]+)=(\S+)")
+_EXPORT = re.compile(r"export ([A-Z]+)=\S.*")
+_KILL = re.compile(r"kill %(\S+)")
 _FENCE = re.compile(r"^```([a-z]*)[ ]?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -76,10 +89,14 @@ def commands(text: str) -> Iterator[Command]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, and that the system gives to nobody who asks for just any."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
 
 
 def matches(expected: list[str], actual: str) -> bool:
@@ -159,6 +176,56 @@ class Server:
             self._errors.close()
 
 
+class Job:
+    """A program that a page leaves running beside the server."""
+
+    def __init__(self, command: str, text: str, folder: Path, environment: Mapping[str, str]) -> None:
+        self.command = command
+        self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            ["bash", "-c", f"exec {text}"],
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=folder,
+            env={**environment, "PYTHONUNBUFFERED": "1"},  # a terminal has lines as they come
+        )
+
+    def first_line(self) -> str:
+        """What it prints when it is ready."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def wait_listening(self, ports: list[int]) -> None:
+        """Until connections to each of these ports are taken."""
+        end = time.monotonic() + PATIENCE_S
+        for port in ports:
+            while self._process.poll() is None:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    assert time.monotonic() < end, f"{self.command}: nobody listens on {port}"
+                    time.sleep(0.05)
+        assert self._process.poll() is None, f"{self.command} ended: {self._complaint()}"
+
+    def ask_to_end(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """End it; it must do so as it promises to, and ``http.server`` promises nothing."""
+        self.ask_to_end()
+        self._process.communicate(timeout=PATIENCE_S)
+        promised = (0, -signal.SIGTERM) if " -m http.server " in self.command else (0,)
+        assert self._process.returncode in promised, f"{self.command} ended so: {self._complaint()}"
+        self._errors.close()
+
+    def _complaint(self) -> str:
+        self._errors.seek(0)
+        return f"{self._process.returncode}\n{self._errors.read()[-2000:]}"
+
+
 class Reader:
     """Does what a page says, in a folder that has the repository's ``config`` in it."""
 
@@ -170,12 +237,13 @@ class Reader:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "110",
         }
-        self._running: list[subprocess.Popen[str]] = []
-        self._adapter_port = free_port()
-        (folder / "config").symlink_to(ROOT / "config", target_is_directory=True)
+        self._jobs: list[Job] = []
+        self._ports: dict[int, int] = {}
 
     def follow(self, page: str) -> None:
         """Do all of a page, comparing each output with what the page shows."""
+        self._ports = {port: free_port() for port in OTHER_PORTS if re.search(rf"\b{port}\b", page)}
+        self._copy_config()
         for block in blocks(page):
             if block.language in SAVED and block.info:
                 self._save(block)
@@ -185,12 +253,18 @@ class Reader:
             elif (block.language, block.info) == ("text", "server"):
                 self._look(block)
 
+    def _copy_config(self) -> None:
+        shutil.copytree(ROOT / "config", self._folder / "config", ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (self._folder / "config" / "samples").rglob("*"):
+            if path.suffix in (".yaml", ".conf"):
+                path.write_text(self._translated(path.read_text()))
+
     def _save(self, block: Block) -> None:
         path = self._folder / block.info
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = self._folder / "being-written"  # then moved, so that the server never reads half of it
         whole.write_text(self._translated(block.text))
-        if self._server is None:
+        if self._server is None or not block.info.startswith("my-mesh/"):
             whole.replace(path)
             return
         before = self._server.state()
@@ -198,22 +272,59 @@ class Reader:
         self._server.wait_changed(before)
 
     def _translated(self, text: str) -> str:
-        return re.sub(rf"\b{ADAPTER_PORT}\b", str(self._adapter_port), text)
+        for port, free in self._ports.items():
+            text = re.sub(rf"\b{port}\b", str(free), text)
+        return text
+
+    def _as_typed(self, text: str) -> str:
+        """A command of the page with the ports of this run."""
+        text = self._translated(self._server.translated(text) if self._server else text)
+        return f"{text} {' '.join(self._left_out(text))}".rstrip()
+
+    def _left_out(self, text: str) -> Iterator[str]:
+        """Flags for ports that a command leaves to their defaults."""
+        if text.startswith("mixproxy run") and self._server is not None:
+            if "--mixer" not in text:
+                yield f"--mixer 127.0.0.1:{self._server.ports['port']}"
+            yield f"--port {self._ports[MIXPROXY_PORT]} --monitoring-port {self._ports[MIXPROXY_MONITORING_PORT]}"
+        elif text.startswith("mixproxy envoy-config"):
+            yield f"--listen 127.0.0.1:{self._ports[ENVOY_PORT]} --admin 127.0.0.1:{self._ports[ENVOY_ADMIN_PORT]}"
+            if "--mixer " not in text:
+                yield f"--mixer 127.0.0.1:{self._ports[MIXPROXY_PORT]}"
+        elif text.startswith("envoy "):
+            yield "--disable-hot-restart --concurrency 1"  # any number of them on one machine
+
+    def _as_in_page(self, text: str) -> str:
+        """What was printed, with the ports that the page speaks of."""
+        for port, free in self._ports.items():
+            text = re.sub(rf"\b{free}\b", str(port), text)
+        return self._server.as_in_page(text) if self._server else text
 
     def _run(self, command: Command, line: int) -> None:
-        if command.text.startswith("mixs server"):
-            assert self._server is None, "a page starts one server"
-            self._server = Server(command.text, self._folder, self._environment)
-            self._compare(command, self._server.shown(), line)
-            return
         if command.text.endswith(" &"):
             self._start(command, line)
             return
-        if found := _EXPORT.fullmatch(command.text):
-            self._environment[found[1]] = found[2].replace("$PWD", str(self._folder))
+        if command.text.startswith("mixs server"):
+            assert self._server is None, "a page starts one server; others end in &"
+            self._server = Server(self._translated(command.text), self._folder, self._environment)
+            self._compare(command, self._as_in_page(self._server.shown()), line)
             return
-        text = self._translated(self._server.translated(command.text) if self._server else command.text)
-        done = subprocess.run(
+        if found := _EXPORT.fullmatch(command.text):
+            self._environment[found[1]] = self._shell(f'{command.text}; printf %s "${found[1]}"').stdout
+            return
+        if found := _KILL.fullmatch(command.text):
+            job = next(job for job in reversed(self._jobs) if job.command.startswith(found[1]))
+            self._jobs.remove(job)
+            job.end()
+            return
+        done = self._shell(self._as_typed(command.text))
+        if not command.output:
+            shown = self._as_in_page(done.stdout)
+            assert done.returncode == 0, f"line {line}: {command.text} exited with {done.returncode}:\n{shown}"
+        self._compare(command, self._as_in_page(done.stdout), line)
+
+    def _shell(self, text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             ["bash", "-c", text],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -223,25 +334,18 @@ class Reader:
             cwd=self._folder,
             env=self._environment,
         )
-        shown = self._server.as_in_page(done.stdout) if self._server else done.stdout
-        shown = re.sub(rf"\b{self._adapter_port}\b", str(ADAPTER_PORT), shown)
-        if not command.output:
-            assert done.returncode == 0, f"line {line}: {command.text} exited with {done.returncode}:\n{shown}"
-        self._compare(command, shown, line)
 
     def _start(self, command: Command, line: int) -> None:
-        text = self._translated(command.text.removesuffix("&"))
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {text} --address 127.0.0.1:{self._adapter_port}"],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=self._folder,
-            env=self._environment,
-        )
-        self._running.append(process)
-        assert process.stdout is not None
-        shown = process.stdout.readline()
-        self._compare(command, shown.replace(str(self._adapter_port), str(ADAPTER_PORT)), line)
+        text = self._as_typed(command.text.removesuffix(" &"))
+        if text.startswith("python my-mesh/"):  # an adapter
+            text += f" --address 127.0.0.1:{self._ports[ADAPTER_PORT]}"
+        job = Job(command.text, text, self._folder, self._environment)
+        self._jobs.append(job)
+        if command.output:
+            self._compare(command, self._as_in_page(job.first_line()), line)
+            return
+        named = [free for free in self._ports.values() if re.search(rf"\b{free}\b", text)]
+        job.wait_listening(named or [self._ports[ENVOY_PORT]])
 
     def _compare(self, command: Command, shown: str, line: int) -> None:
         promised = "\n".join(command.output)
@@ -261,10 +365,9 @@ class Reader:
 
     def close(self) -> None:
         """Stop what runs; the server, and what stands beside it, must end as they promise to."""
-        for process in self._running:
-            process.send_signal(signal.SIGTERM)
+        for job in self._jobs:
+            job.ask_to_end()
         if self._server is not None:
             assert self._server.stop() == 0
-        for process in self._running:
-            process.communicate(timeout=PATIENCE_S)
-            assert process.returncode == 0
+        for job in self._jobs:
+            job.end()
