@@ -35,7 +35,7 @@ _WIDTH: Final = 110
     "--visits", "count", default=300, show_default=True, type=click.IntRange(1), help="Visits to the product page."
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed sends the same users in the same order.")
-@click.option("--keep", is_flag=True, help="Go on until Ctrl-C, on the ports that the documentation speaks of.")
+@click.option("--keep", is_flag=True, help="Go on until Ctrl-C, on the usual ports where they are free.")
 @click.option("--recorded", is_flag=True, help="Play recorded traffic to Mixer alone: no Envoy, no services.")
 def main(count: int, seed: int, keep: bool, recorded: bool) -> None:
     """Run BookInfo on this machine, behind real Envoys that ask Mixer and report to it, and show what came of it.

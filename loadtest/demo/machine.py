@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,9 @@ from loadtest.servers import ServerError
 from proxy.envoy.bootstrap import Endpoint
 
 _STARTERS: Final = 4
-_KEPT_GATEWAY: Final = 9080
-_KEPT: Final = {"port": 9091, "monitoring-port": 15014, "metrics-port": 42422, "console-port": 9876}
-_KEPT_PROXY: Final = {"port": 9092, "monitoring-port": 15090}
+_USUAL_GATEWAY: Final = 9080
+_USUAL: Final = {"port": 9091, "monitoring-port": 15014, "metrics-port": 42422, "console-port": 9876}
+_USUAL_PROXY: Final = {"port": 9092, "monitoring-port": 15090}
 
 Started = Callable[[str], None]
 
@@ -73,15 +74,14 @@ def running(folder: Path, started: Started, *, keep: bool = False) -> Iterator[M
     Args:
         folder: For configurations and logs.
         started: Is told the name of each part that serves.
-        keep: Take the ports that the documentation speaks of, so that people find them.
+        keep: Take the ports that the documentation speaks of where they are free, so that people find them.
 
     Raises:
         DemoError: A part does not start.
     """
     workloads = read_workloads()
     ports = _choose_ports(workloads, keep=keep)
-    own = dict(_KEPT) if keep else dict(zip(_KEPT, free_ports(len(_KEPT)), strict=True))
-    proxy = dict(_KEPT_PROXY) if keep else dict(zip(_KEPT_PROXY, free_ports(len(_KEPT_PROXY)), strict=True))
+    own, proxy = (_program_ports(usual, keep=keep) for usual in (_USUAL, _USUAL_PROXY))
     plan = Plan(
         workloads,
         ports,
@@ -98,8 +98,6 @@ def running(folder: Path, started: Started, *, keep: bool = False) -> Iterator[M
             for each in as_completed(begun):
                 started(each.result())
             yield machine
-        except ServerError as exc:
-            raise DemoError(str(exc)) from exc
         finally:
             _stop(machine, begun)
 
@@ -109,8 +107,23 @@ def _choose_ports(workloads: dict[str, Workload], *, keep: bool) -> dict[str, Po
     chosen = {name: Ports(*(next(free) for _ in range(5))) for name in workloads}
     if keep:
         gateway = chosen[GATEWAY]
-        chosen[GATEWAY] = Ports(gateway.app, gateway.inbound, _KEPT_GATEWAY, gateway.mongodb, gateway.admin)
+        chosen[GATEWAY] = replace(gateway, outbound=_free(_USUAL_GATEWAY, gateway.outbound))
     return chosen
+
+
+def _program_ports(usual: Mapping[str, int], *, keep: bool) -> dict[str, int]:
+    chosen = zip(usual, free_ports(len(usual)), strict=True)
+    return {name: _free(usual[name], other) if keep else other for name, other in chosen}
+
+
+def _free(wanted: int, other: int) -> int:
+    """The wanted port unless somebody has it."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return other
+    return wanted
 
 
 def _start(
@@ -136,7 +149,10 @@ def _start(
     def start_envoy(name: str) -> str:
         where = folder / "envoys" / name
         port = plan.ports[name].admin
-        machine.envoys[name] = EnvoyServer(None, where, config=envoy_config(plan, name), admin_port=port)
+        try:
+            machine.envoys[name] = EnvoyServer(None, where, config=envoy_config(plan, name), admin_port=port)
+        except ServerError as exc:
+            raise DemoError(f"the Envoy of {name} did not start: {exc}") from exc
         return f"Envoy of {name}"
 
     yield from (starters.submit(start_program, name) for name in commands)

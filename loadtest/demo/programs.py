@@ -30,8 +30,8 @@ def tail(path: Path, lines: int = _TAIL_LINES) -> str:
 class Program:
     """A Python module that runs until it is stopped; serves when the constructor returns.
 
-    It ends when this process does, however that one ends, because the thread that started it holds its leash: the
-    thread must live as long as the program shall.
+    On Linux it ends when this process does, however that one ends, because the thread that started it holds its
+    leash: the thread must live as long as the program shall.
 
     Args:
         name: Of its files.
@@ -45,8 +45,11 @@ class Program:
     def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name
         self.output, self.log = folder / f"{name}.out", folder / f"{name}.log"
+        command = [sys.executable, "-m", *arguments]
+        if sys.platform == "linux":
+            command = on_leash(command)
         with self.output.open("wb") as out, self.log.open("wb") as log:
-            self._process = subprocess.Popen(on_leash([sys.executable, "-m", *arguments]), stdout=out, stderr=log)
+            self._process = subprocess.Popen(command, stdout=out, stderr=log)
         try:
             self.ports = self._wait_ready()
         except BaseException:
