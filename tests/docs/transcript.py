@@ -7,7 +7,7 @@
   for any lines. A command without output must succeed.
 * ``mixs server`` stays running to the end of the page; the output shown is what it prints when it is ready. So does
   a program whose command ends in ``&``. When output is shown, it is the one line that it prints when it is ready;
-  when none is, it is ready when somebody listens on the ports that its command names.
+  when none is, it is ready when somebody listens on the ports that its command, or its configuration, names.
 * ``kill %NAME`` ends the last such program whose command begins so.
 * ``export NAME=VALUE`` holds for the commands after it.
 * A fence ``text server`` is lines that the server's terminal shows by then, in this order.
@@ -15,6 +15,10 @@
 The pages speak of the default ports; here every port is a free one, and both directions are translated, in the files of
 ``config`` too. A file that is saved in ``my-mesh`` while the server runs is waited for until the server has taken it
 in.
+
+A page that speaks of Elasticsearch's port finds one there: a stand-in, or the real one whose port is in
+``MIXER_ELASTICSEARCH`` (its indices ``mixer-*`` must be gone). The program ``fluentd`` is a stand-in, too, unless
+``MIXER_FLUENTD`` is the path of the real one.
 """
 
 from __future__ import annotations
@@ -39,13 +43,16 @@ from mixer.cli.ports import read_ready_line
 
 ROOT = Path(__file__).parents[2]
 DEFAULT_PORTS = {"port": 9091, "monitoring-port": 15014, "metrics-port": 42422, "console-port": 9876}
+ELASTICSEARCH_PORT, FLUENTD_PORT = 9200, 24224
 ADAPTER_PORT, MIXPROXY_PORT, MIXPROXY_MONITORING_PORT, ENVOY_PORT, ENVOY_ADMIN_PORT = 9070, 9092, 15090, 15006, 15000
 OTHER_PORTS = (
     *(ADAPTER_PORT, MIXPROXY_PORT, MIXPROXY_MONITORING_PORT, ENVOY_PORT, ENVOY_ADMIN_PORT),
-    *(6379, 8000, 9080, 9093, 9200, 24224),
+    *(ELASTICSEARCH_PORT, FLUENTD_PORT, 6379, 8000, 9080, 9093),
     *(9191, 15114, 42522, 9976),  # of a second Mixer
 )
 """Ports of programs beside ``mixs server``; a page that speaks of one has a free one for it."""
+IMPLIED_PORTS = {"envoy": ENVOY_PORT, "fluentd": FLUENTD_PORT}
+"""Where programs listen that have it from a file."""
 PATIENCE_S = 30.0
 SAVED = ("yaml", "python", "toml")
 
@@ -244,6 +251,8 @@ class Reader:
         """Do all of a page, comparing each output with what the page shows."""
         self._ports = {port: free_port() for port in OTHER_PORTS if re.search(rf"\b{port}\b", page)}
         self._copy_config()
+        if ELASTICSEARCH_PORT in self._ports:
+            self._stand_in()
         for block in blocks(page):
             if block.language in SAVED and block.info:
                 self._save(block)
@@ -258,6 +267,22 @@ class Reader:
         for path in (self._folder / "config" / "samples").rglob("*"):
             if path.suffix in (".yaml", ".conf"):
                 path.write_text(self._translated(path.read_text()))
+
+    def _stand_in(self) -> None:
+        programs = self._folder / "programs"
+        programs.mkdir()
+        fluentd = programs / "fluentd"
+        stand_in = f"env PYTHONPATH={ROOT} {sys.executable} -m tests.docs.fluentd"
+        fluentd.write_text(f'#!/bin/sh\nexec {os.environ.get("MIXER_FLUENTD", stand_in)} "$@"\n')
+        fluentd.chmod(0o755)
+        self._environment["PATH"] = f"{programs}{os.pathsep}{self._environment['PATH']}"
+        if real := os.environ.get("MIXER_ELASTICSEARCH"):
+            self._ports[ELASTICSEARCH_PORT] = int(real)
+            return
+        port = self._ports[ELASTICSEARCH_PORT]
+        program = f"{sys.executable} -m tests.docs.elasticsearch {port}"
+        self._jobs.append(Job("elasticsearch", program, ROOT, self._environment))
+        self._jobs[-1].wait_listening([port])
 
     def _save(self, block: Block) -> None:
         path = self._folder / block.info
@@ -345,7 +370,7 @@ class Reader:
             self._compare(command, self._as_in_page(job.first_line()), line)
             return
         named = [free for free in self._ports.values() if re.search(rf"\b{free}\b", text)]
-        job.wait_listening(named or [self._ports[ENVOY_PORT]])
+        job.wait_listening(named or [self._ports[IMPLIED_PORTS[text.split()[0]]]])
 
     def _compare(self, command: Command, shown: str, line: int) -> None:
         promised = "\n".join(command.output)
