@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py mixer/api/_native.pyx
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## start Mixer on the mesh configuration and samples, play BookInfo traffic, show what came of it (KEEP=1 leaves it running)
+demo: $(STAMP) ## run BookInfo behind real Envoys that ask Mixer, show what came of it (KEEP=1 goes on until Ctrl-C)
 	@$(BIN)/python -m loadtest.demo $(if $(KEEP),--keep)
 
 test: $(STAMP) ## run all tests

@@ -24,7 +24,7 @@ http:
   transport:
     disableQuotaCache: true
     networkFailPolicy: {policy: FAIL_CLOSE, maxRetry: 1}
-    checkTimeout: 2s
+    checkTimeout: 4s
   serviceConfigs: {default: {}}
   defaultDestinationService: default
 """

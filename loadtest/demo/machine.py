@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
@@ -15,12 +16,14 @@ from loadtest.demo.configuration import write_client, write_mixer
 from loadtest.demo.programs import DemoError, Program, tail
 from loadtest.demo.sidecars import Plan, Ports, envoy_config, issue_identities
 from loadtest.demo.workloads import GATEWAY, Workload, read_workloads
-from loadtest.envoy import EnvoyServer, free_ports
+from loadtest.envoy import EnvoyServer
 from loadtest.osinfo import tree_usage
 from loadtest.servers import ServerError
 from proxy.envoy.bootstrap import Endpoint
 
 _STARTERS: Final = 4
+_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 100
 _USUAL_GATEWAY: Final = 9080
 _USUAL: Final = {"port": 9091, "monitoring-port": 15014, "metrics-port": 42422, "console-port": 9876}
 _USUAL_PROXY: Final = {"port": 9092, "monitoring-port": 15090}
@@ -80,8 +83,9 @@ def running(folder: Path, started: Started, *, keep: bool = False) -> Iterator[M
         DemoError: A part does not start.
     """
     workloads = read_workloads()
-    ports = _choose_ports(workloads, keep=keep)
-    own, proxy = (_program_ports(usual, keep=keep) for usual in (_USUAL, _USUAL_PROXY))
+    free = iter(_free_block(5 * len(workloads) + len(_USUAL) + len(_USUAL_PROXY)))
+    ports = _choose_ports(workloads, free, keep=keep)
+    own, proxy = (_program_ports(usual, free, keep=keep) for usual in (_USUAL, _USUAL_PROXY))
     plan = Plan(
         workloads,
         ports,
@@ -102,28 +106,42 @@ def running(folder: Path, started: Started, *, keep: bool = False) -> Iterator[M
             _stop(machine, begun)
 
 
-def _choose_ports(workloads: dict[str, Workload], *, keep: bool) -> dict[str, Ports]:
-    free = iter(free_ports(5 * len(workloads)))
+def _free_block(count: int) -> range:
+    """Ports in a row that nobody uses, below those that the system hands out: so they stay free until they are used.
+
+    Raises:
+        DemoError: There are none.
+    """
+    for _ in range(_TRIES):
+        first = random.randrange(_PORTS.start, _PORTS.stop - count)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return range(first, first + count)
+    raise DemoError(f"no {count} free ports in a row from {_PORTS.start} to {_PORTS.stop}")
+
+
+def _choose_ports(workloads: Mapping[str, Workload], free: Iterator[int], *, keep: bool) -> dict[str, Ports]:
     chosen = {name: Ports(*(next(free) for _ in range(5))) for name in workloads}
     if keep:
         gateway = chosen[GATEWAY]
-        chosen[GATEWAY] = replace(gateway, outbound=_free(_USUAL_GATEWAY, gateway.outbound))
+        chosen[GATEWAY] = replace(gateway, outbound=_usual(_USUAL_GATEWAY, gateway.outbound))
     return chosen
 
 
-def _program_ports(usual: Mapping[str, int], *, keep: bool) -> dict[str, int]:
-    chosen = zip(usual, free_ports(len(usual)), strict=True)
-    return {name: _free(usual[name], other) if keep else other for name, other in chosen}
+def _program_ports(usual: Mapping[str, int], free: Iterator[int], *, keep: bool) -> dict[str, int]:
+    return {name: _usual(port, next(free)) if keep else next(free) for name, port in usual.items()}
 
 
-def _free(wanted: int, other: int) -> int:
-    """The wanted port unless somebody has it."""
+def _usual(wanted: int, other: int) -> int:
+    return wanted if _is_free(wanted) else other
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            return other
-    return wanted
+            return False
+    return True
 
 
 def _start(

@@ -27,6 +27,7 @@ from proxy.client.forwarded import write_forwarded
 from proxy.envoy.bootstrap import (
     Direction,
     Endpoint,
+    ExtAuthz,
     Listener,
     MixerAddress,
     Protocol,
@@ -48,6 +49,9 @@ CALLS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     REVIEWS[2]: ((RATINGS,), (DETAILS,)),
 }
 """Which services a workload can reach, each as the workloads that serve it; reviews never asks details unless told."""
+
+CHECK_S = 5.0
+"""A check may take so long: a machine that is busy with other things shall not refuse a visit for that."""
 
 FLUSH_S = 0.2
 """Reports leave Envoy so long after the first: a demo shall not wait for them."""
@@ -125,6 +129,7 @@ def envoy_config(plan: Plan, name: str) -> dict[str, Any]:
         tuple(listeners),
         tuple(upstreams),
         admin=_here(ports.admin),
+        ext_authz=ExtAuthz(timeout_s=CHECK_S),
         tracing=Tracing(TracingKind.OTLP, plan.spans),
         flush_s=FLUSH_S,
         edge=name == GATEWAY,
