@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +22,8 @@ _TERM = re.compile(r"([\w@.]+):(>=|<=|>|<)?(\S+)")
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _LIMITS = {"short": 1 << 15, "integer": 1 << 31, "long": 1 << 63}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+_dumps = partial(json.dumps, separators=(",", ":"))
 
 Mappings = Mapping[str, Mapping[str, Any]]
 
@@ -102,11 +105,17 @@ class Elasticsearch:
         return [s for (index, _), s in self._documents.items() if fnmatchcase(index, pattern) and found(query, s)]
 
     async def count(self, request: web.Request) -> web.Response:
-        return web.json_response({"count": len(self._hits(request))})
+        assert request.query["filter_path"] == "count"
+        return web.json_response({"count": len(self._hits(request))}, dumps=_dumps)
 
     async def search(self, request: web.Request) -> web.Response:
-        assert request.query["filter_path"] == "hits.hits._source"
-        return web.json_response({"hits": {"hits": [{"_source": source} for source in self._hits(request)]}})
+        what, _, only = request.query["filter_path"].partition("._source")
+        assert what == "hits.hits"
+        sources = [
+            {name: value for name, value in source.items() if only in ("", f".{name}")}
+            for source in self._hits(request)
+        ]
+        return web.json_response({"hits": {"hits": [{"_source": source} for source in sources]}}, dumps=_dumps)
 
 
 if __name__ == "__main__":

@@ -241,11 +241,11 @@ class Fluentd:
             assert not done["errors"], done
 
 
-async def main(path: Path) -> None:
+async def main(fluentd: Fluentd) -> None:
     async with aiohttp.ClientSession() as session:
-        await Fluentd(parse(path.read_text()), Path.cwd()).run(session)
+        await fluentd.run(session)
 
 
 if __name__ == "__main__":
     assert sys.argv[1] == "-c", "usage: fluentd -c FILE"
-    asyncio.run(main(Path(sys.argv[2])))
+    asyncio.run(main(Fluentd(parse(Path(sys.argv[2]).read_text()), Path.cwd())))

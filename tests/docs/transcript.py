@@ -250,9 +250,9 @@ class Reader:
     def follow(self, page: str) -> None:
         """Do all of a page, comparing each output with what the page shows."""
         self._ports = {port: free_port() for port in OTHER_PORTS if re.search(rf"\b{port}\b", page)}
-        self._copy_config()
         if ELASTICSEARCH_PORT in self._ports:
             self._stand_in()
+        self._copy_config()
         for block in blocks(page):
             if block.language in SAVED and block.info:
                 self._save(block)
