@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from loadtest.demo.books import Agreement, Books, agreements, read_books
 from loadtest.demo.machine import Machine, running
-from loadtest.demo.programs import DemoError
+from loadtest.demo.programs import DemoError, wait_for_ctrl_c
 from loadtest.demo.recorded import play_recorded
 from loadtest.demo.tables import show_agreements, show_outcome, show_places
 from loadtest.demo.visitors import Diary, provoke, visit
@@ -108,7 +108,9 @@ def _run(console: Console, folder: Path, count: int, seed: int, *, keep: bool) -
             f"({time.monotonic() - began:.0f} s)."
         )
         if keep:
-            _wait_for_the_end(console, machine)
+            show_places(console, machine)
+            console.print("Ctrl-C ends it.")
+            wait_for_ctrl_c(machine.why_broken)
             return
     console.print("All has ended; [bold]make demo KEEP=1[/] leaves it running until Ctrl-C.")
 
@@ -134,14 +136,3 @@ def _settle(console: Console, machine: Machine, diary: Diary) -> tuple[Books, li
             if broken := machine.why_broken():
                 raise DemoError(broken)
             time.sleep(0.2)
-
-
-def _wait_for_the_end(console: Console, machine: Machine) -> None:
-    show_places(console, machine)
-    console.print("Ctrl-C ends it.")
-    try:
-        while not (broken := machine.why_broken()):
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        return
-    raise DemoError(broken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
@@ -25,6 +25,20 @@ class DemoError(Exception):
 def tail(path: Path, lines: int = _TAIL_LINES) -> str:
     """The last lines of a file."""
     return "\n".join(path.read_text("utf-8", "replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def wait_for_ctrl_c(why_ended: Callable[[], str | None]) -> None:
+    """Wait for Ctrl-C, and watch over what runs meanwhile.
+
+    Raises:
+        DemoError: It has ended by itself.
+    """
+    try:
+        while not (ended := why_ended()):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
+    raise DemoError(ended)
 
 
 class Program:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from rich.table import Table
 from loadtest.bookinfo import Hop, mongodb_connection, visits
 from loadtest.demo.books import Sample, read_metrics
 from loadtest.demo.configuration import write_policies
-from loadtest.demo.programs import DemoError, Program
+from loadtest.demo.programs import DemoError, Program, wait_for_ctrl_c
 from mixer.adapters.base import Code
 from mixer.api import messages
 from mixer.api.encode import encode_check, encode_report
@@ -161,14 +160,14 @@ def play_recorded(console: Console, folder: Path, count: int, seed: int, *, keep
             raise DemoError(server.why_ended() or f"Mixer answered {exc}") from exc
         show(server, sidecars, console)
         if keep:
-            _wait_for_the_end(server, console)
+            _keep(server, console)
     finally:
         server.stop()
     if not keep:
         console.print("Mixer has ended; [bold]make demo KEEP=1[/] leaves it running until Ctrl-C.")
 
 
-def _wait_for_the_end(server: Program, console: Console) -> None:
+def _keep(server: Program, console: Console) -> None:
     for what, port, path in (
         ("metrics of the mesh", "metrics-port", "/metrics"),
         ("Mixer's own metrics", "monitoring-port", "/metrics"),
@@ -176,9 +175,4 @@ def _wait_for_the_end(server: Program, console: Console) -> None:
     ):
         console.print(f"  {what:20} http://127.0.0.1:{server.ports[port]}{path}")
     console.print("Ctrl-C ends it.")
-    try:
-        while not (ended := server.why_ended()):
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        return
-    raise DemoError(ended)
+    wait_for_ctrl_c(server.why_ended)

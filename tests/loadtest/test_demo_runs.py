@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -122,18 +123,29 @@ def test_recorded_traffic_is_played_where_there_is_no_envoy(demos: list[Demo], t
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
-def test_everything_ends_with_a_demo_that_is_given_up(
-    demos: list[Demo], tmp_path: Path, number: signal.Signals
-) -> None:
+def test_everything_ends_with_a_demo_that_is_given_up_at_the_start(demos: list[Demo], tmp_path: Path) -> None:
     demo = start(demos, tmp_path, REAL, "--visits", "1000000")
     demo.wait_for("s  Envoy of details-v1")
     assert len(demo.started) >= 3
 
-    demo.process.send_signal(number)
+    demo.process.send_signal(signal.SIGTERM)
     status, _ = demo.finish()
 
-    assert status == (1 if number is signal.SIGINT else 128 + signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    assert demo.left() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kept_demo_goes_on_until_ctrl_c(demos: list[Demo], tmp_path: Path) -> None:
+    demo = start(demos, tmp_path, REAL, "--visits", "4", "--keep")
+    demo.wait_for("Ctrl-C ends it.")
+    (page,) = re.findall(r"the product page +│ (http://127\.0\.0\.1:\d+/productpage)", demo.output)
+    with urlopen(page, timeout=10) as answer:
+        assert answer.status == 200
+
+    demo.process.send_signal(signal.SIGINT)
+
+    assert demo.finish() == (0, "")
     assert demo.left() == []
     assert list(tmp_path.iterdir()) == []
 
@@ -149,7 +161,7 @@ def test_part_that_ends_too_early_ends_the_demo(demos: list[Demo], tmp_path: Pat
     assert "the Envoy of istio-ingressgateway has ended with -9" in errors
     assert "Configurations and logs stay in" in errors
     assert demo.left() == []
-    assert [path.name for path in (tmp_path.iterdir().__next__()).glob("mixs.*")] != []
+    assert [path.name for path in next(tmp_path.iterdir()).glob("mixs.*")] != []
 
 
 def test_help_says_what_is_there_to_see() -> None:
