@@ -11,18 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mixer.api.answer import AppliedHeader, HeaderKind
 from mixer.api.codes import Code
 from proxy.envoy.check_bag import FORWARDED_HEADER
 from proxy.envoy.correlation import CheckRecord, record_bytes, sized, write_removals
 from proxy.envoy.gen.auth_pb2 import CheckResponse, OkHttpResponse
 from proxy.envoy.gen.core_pb2 import HeaderValueOption
-from proxy.envoy.headers import REQUEST_PSEUDO, Fate, fates, quota_headers
+from proxy.headers import REQUEST_PSEUDO, Fate, fates
 from proxy.policy import Verdict
-from proxy.status import http_code, status_text
-
-BODILESS: Final = frozenset((204, 205, 304))
-"""HTTP codes whose answers have no body."""
+from proxy.replies import LocalReply, local_reply, quota_pairs
 
 _PLAIN_OK: Final = CheckResponse(ok_response=OkHttpResponse()).SerializeToString()
 _METADATA_TAG: Final = bytes((CheckResponse.DYNAMIC_METADATA_FIELD_NUMBER << 3 | 2,))
@@ -47,59 +43,6 @@ class Asked:
     grpc: bool = False
     forwarded: bool = False
     forward: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalReply:
-    """An answer in place of the service's.
-
-    Attributes:
-        rpc_code: For Envoy and for gRPC clients.
-        status: HTTP code.
-        headers: Names in lower case; a name may come several times.
-    """
-
-    rpc_code: int
-    status: int
-    body: str
-    headers: Sequence[tuple[str, str]]
-    refused: Sequence[str] = ()
-
-
-def local_reply(verdict: Verdict) -> LocalReply | None:
-    """What the client is told instead of the service's answer; None when the request goes on."""
-    directive = verdict.directive
-    if directive is not None and directive.direct_response_code:
-        status = directive.direct_response_code
-        wanted, refused = fates(_without_removals(directive.response_headers))
-        if not 200 <= status <= 599:
-            status = http_code(verdict.code or Code.INTERNAL)
-            refused = [*refused, "bad_status"]
-        body = "" if status in BODILESS else directive.direct_response_body
-        headers = [(fate.name, value) for fate in wanted for value in fate.values]
-        return LocalReply(verdict.code, status, body, headers + _quota_pairs(verdict, wanted), refused)
-    if verdict.ok:
-        return None
-    body = status_text(verdict.code, verdict.message)
-    return LocalReply(verdict.code, http_code(verdict.code), body, _quota_pairs(verdict, ()))
-
-
-def _without_removals(operations: Sequence[AppliedHeader]) -> list[AppliedHeader]:
-    """Operations on a response that is made here: a removal undoes what came before it, and that is all."""
-    kept: list[AppliedHeader] = []
-    for operation in operations:
-        if operation.kind == HeaderKind.REMOVE:
-            kept = [other for other in kept if other.name.lower() != operation.name.lower()]
-        else:
-            kept.append(operation)
-    return kept
-
-
-def _quota_pairs(verdict: Verdict, given: Sequence[Fate]) -> list[tuple[str, str]]:
-    if not verdict.quotas:
-        return []
-    taken = {fate.name for fate in given}
-    return [pair for pair in quota_headers(verdict.quotas, denied=not verdict.ok) if pair[0] not in taken]
 
 
 def encode_check_response(verdict: Verdict, asked: Asked, record: CheckRecord) -> tuple[bytes, Sequence[str]]:
@@ -164,7 +107,7 @@ def _write_ok(response: Any, verdict: Verdict, asked: Asked, left_out: list[str]
         if gone := tuple(fate.name for fate in taken if fate.was_removed and not fate.values):
             write_removals(gone, response.dynamic_metadata)
     if verdict.quotas:
-        for name, value in _quota_pairs(verdict, taken):
+        for name, value in quota_pairs(verdict, taken):
             _add(ok.response_headers_to_add, name, value).append_action = _OVERWRITE
 
 

@@ -20,11 +20,9 @@ from functools import lru_cache
 from typing import Final
 
 from mixer.attributes import AttributeValue, Timestamp
-from proxy.envoy.answers import BODILESS, local_reply
 from proxy.envoy.check_bag import FORWARDED_HEADER, HTTP_SOURCES, OWN_HEADERS
 from proxy.envoy.correlation import HTTP_FORM_KEY, CheckRecord, http_form_text
 from proxy.envoy.ext_authz import Decider
-from proxy.envoy.headers import FIXED, fates, quota_headers
 from proxy.envoy.http1 import Answer, HttpServer, Request
 from proxy.envoy.identity import NO_TOKEN, Token
 from proxy.envoy.metrics import AnswerCounter, PolicyMetrics
@@ -37,7 +35,9 @@ from proxy.envoy.question import (
     static_of_listener,
 )
 from proxy.envoy.values import read_texts
+from proxy.headers import FIXED, fates, quota_headers
 from proxy.policy import Verdict
+from proxy.replies import BODILESS, local_reply
 
 PREFIX: Final = "/check"
 SOURCE_HEADER: Final = "x-mixer-source"

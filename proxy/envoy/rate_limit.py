@@ -23,10 +23,10 @@ from mixer.api.rpc import NO_HEAD, CallHead, Methods, ServiceError
 from mixer.attributes import AttributeBag, AttributeValue, MappingBag
 from proxy.envoy import paths
 from proxy.envoy.gen.ratelimit_pb2 import RateLimitRequest, RateLimitResponse
-from proxy.envoy.headers import quota_headers
 from proxy.envoy.metrics import AnswerCounter, PolicyMetrics
 from proxy.envoy.question import timeout_s
 from proxy.envoy.values import read_texts
+from proxy.headers import quota_headers
 from proxy.policy import QUOTA_EXHAUSTED, PolicyClient, Verdict
 from proxy.status import status_text
 

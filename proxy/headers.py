@@ -1,6 +1,7 @@
-"""Header operations in the terms of Envoy: what of a directive can be sent, and in which form it has its effect.
+"""Header operations: what of a directive can be sent, and what becomes of each header; and where quotas stand.
 
-Source: spec envoy 5.1 and 5.2, whose rules were found by running Envoy.
+The rules are those of Envoy, where they were found by running it; other hosts keep to them. Source: spec envoy 5.1
+and 5.2, spec proxy 11.
 """
 
 from __future__ import annotations
