@@ -27,6 +27,7 @@ def show_outcome(console: Console, machine: Machine, books: Books, diary: Diary)
     console.print(_requests(books))
     console.print(_connections(books))
     console.print(_visits(diary))
+    console.print(_refusals(books))
     for exchange in diary.exchanges:
         _show_exchange(console, exchange)
     _show_trace(console, longest_trace(books.hops))
@@ -66,6 +67,14 @@ def _visits(diary: Diary) -> Table:
         groups[user if user in _GROUPS else "20 other readers", status] += times
     for user in (*_GROUPS, "20 other readers"):
         table.add_row(user, str(groups[user, 200]), str(groups[user, 429]))
+    return table
+
+
+def _refusals(books: Books) -> Table:
+    table = Table("destination", "code", "refusal", "requests", title="Refused, as the access log has it")
+    said = ((str(hop["destination"]), str(hop["code"]), str(hop["refusal"])) for hop in books.hops if hop["refusal"])
+    for refusal, times in sorted(Counter(said).items()):
+        table.add_row(*map(escape, refusal), str(times))
     return table
 
 
