@@ -29,6 +29,7 @@ class CheckCall:
         deduplication_id: The same for each attempt of one call.
         quotas_only: Only the quotas are asked for; no check rule has a say.
         timeout_s: The answer is worth nothing after so many seconds; None leaves it to the callee.
+        references: Whether it is of use to know what the answer depends on; a callee may tell all the same.
     """
 
     bag: AttributeBag
@@ -36,6 +37,7 @@ class CheckCall:
     deduplication_id: str = ""
     quotas_only: bool = False
     timeout_s: float | None = None
+    references: bool = True
 
 
 class Mixer(Protocol):

@@ -17,6 +17,7 @@ from mixer.api.answer import CheckAnswer
 from mixer.attributes import AttributeBag
 from mixer.errors import MixerError
 from mixer.runtime.controller import Controller
+from mixer.runtime.results import PASSED
 from mixer.server.guests import House
 from mixer.server.status import service_error
 from mixer.store import Problem, StoreContents
@@ -52,6 +53,7 @@ HTTP_CLIENT: Final = HttpClientConfig(
     transport=_TRANSPORT, service_configs={_DEFAULT: ServiceConfig()}, default_destination_service=_DEFAULT
 )
 TCP_CLIENT: Final = TcpClientConfig(transport=_TRANSPORT)
+_PASSED: Final = PASSED.answer()
 
 
 class InProcessMixer:
@@ -64,11 +66,15 @@ class InProcessMixer:
         """Decide; see `proxy.mixer.Mixer.check`."""
         try:
             outcome = await self._controller.dispatcher.check(
-                call.bag, call.quotas, call.deduplication_id, quotas_only=call.quotas_only
+                call.bag,
+                call.quotas,
+                call.deduplication_id,
+                quotas_only=call.quotas_only,
+                references=call.references,
             )
         except MixerError as exc:
             raise MixerCallError(service_error(exc).code, str(exc)) from exc
-        return outcome.answer()
+        return _PASSED if outcome is PASSED else outcome.answer()
 
     async def report(self, records: Sequence[AttributeBag]) -> None:
         """Take records; see `proxy.mixer.Mixer.report`."""

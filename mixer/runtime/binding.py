@@ -6,8 +6,7 @@ Source: spec runtime 1.16.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from mixer.adapters.base import Clock
@@ -34,6 +33,21 @@ class BoundRoutes:
         self.directives: Final[Conditional[Directive]] = routes.directives
 
 
+class _Pin:
+    """A request that is being served; one object does for all, as it knows no more than that."""
+
+    __slots__ = ("_begin", "_end")
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        self._begin, self._end = begin, end
+
+    def __enter__(self) -> None:
+        self._begin()
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+
 class Binding:
     """One snapshot and its running handlers; counts the requests that hold it."""
 
@@ -43,6 +57,8 @@ class Binding:
         self.snapshot: Final = snapshot
         self.live: Final = dict(live)
         self._requests = 0
+        self.pinned: Final = _Pin(self._begin, self._end)
+        """Keeps the handlers of this binding open for the time of one request: ``with binding.pinned``."""
         self._idle = asyncio.Event()
         self._idle.set()
         samplers = {rule.key: Sampler(rule.sampling, clock) for rule in snapshot.rules if rule.sampling is not None}
@@ -61,17 +77,14 @@ class Binding:
         """The routes for requests of a namespace."""
         return self._routes.get(namespace, self._fallback)
 
-    @contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Keeps the handlers of this binding open for the time of one request."""
+    def _begin(self) -> None:
         self._requests += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._requests -= 1
-            if not self._requests:
-                self._idle.set()
+
+    def _end(self) -> None:
+        self._requests -= 1
+        if not self._requests:
+            self._idle.set()
 
     async def wait_idle(self) -> None:
         """Wait until no request holds this binding; meant for one that gets no new ones."""

@@ -28,6 +28,8 @@ from mixer.runtime.metrics import RuntimeMetrics
 from mixer.runtime.reporting import Batch
 from mixer.runtime.results import (
     DEFAULT_VALID_DURATION,
+    NO_OBJECTION,
+    PASSED,
     CheckOutcome,
     DispatchError,
     QuotaOutcome,
@@ -85,6 +87,7 @@ class Dispatcher:
         dedup_id: str = "",
         *,
         quotas_only: bool = False,
+        references: bool = True,
     ) -> CheckOutcome:
         """Decide on a request, and take from quotas if it may pass.
 
@@ -94,18 +97,19 @@ class Dispatcher:
             dedup_id: The same for each retry of one call.
             quotas_only: Take from the quotas whatever the check rules say, which are not asked; the answer is OK
                 and must not be cached.
+            references: Whether the caller wants to know what the answer depends on; finding out takes time.
 
         Raises:
             DispatchError: A handler or an instance that the decision needs gave no answer.
         """
         binding = self.binding
-        with binding.pinned():
-            tracked = TrackingBag(bag)
+        with binding.pinned:
+            tracked = TrackingBag(bag) if references else None
             drawn: Drawn = {}
-            visible: AttributeBag = tracked
+            visible: AttributeBag = bag if tracked is None else tracked
             if binding.generates:
-                visible = await self._preprocess(binding, tracked, drawn)
-            before_check = dict(tracked.referenced)
+                visible = await self._preprocess(binding, visible, drawn)
+            before_check = {} if tracked is None else dict(tracked.referenced)
             outcome = _NOT_ASKED
             if not quotas_only:
                 outcome = await self._precondition(binding, visible, tracked, drawn)
@@ -113,11 +117,12 @@ class Dispatcher:
                 return outcome
             answers = {}
             for name in sorted(quotas):
-                tracked.referenced.clear()
-                tracked.referenced.update(before_check)
+                if tracked is not None:
+                    tracked.referenced.clear()
+                    tracked.referenced.update(before_check)
                 quota_id = dedup_id + name if dedup_id else ""  # without an id nothing is a retry
                 result = await self._quota(binding, visible, name, quotas[name], quota_id, drawn)
-                answers[name] = QuotaOutcome(result, tracked.record())
+                answers[name] = QuotaOutcome(result, None if tracked is None else tracked.record())
             return CheckOutcome(outcome.result, outcome.referenced, outcome.directive, answers)
 
     async def report(self, records: Iterable[AttributeBag]) -> None:
@@ -128,7 +133,7 @@ class Dispatcher:
         """
         binding = self.binding
         batch = Batch(self._not_built)
-        with binding.pinned():
+        with binding.pinned:
             for index, record in enumerate(records):
                 if index % RECORDS_PER_TURN == RECORDS_PER_TURN - 1:
                     await asyncio.sleep(0)
@@ -176,11 +181,17 @@ class Dispatcher:
         return overlay
 
     async def _precondition(
-        self, binding: Binding, bag: AttributeBag, tracked: TrackingBag, drawn: Drawn
+        self, binding: Binding, bag: AttributeBag, tracked: TrackingBag | None, drawn: Drawn
     ) -> CheckOutcome:
         routes = binding.routes(request_namespace(bag))
         errors: list[str] = []
         selected = routes.checks.selected(bag, drawn, self._match_failed)
+        if not selected:
+            self._metrics.instances_per_request.observe(0)
+            directive = header_directive(routes.directives, bag, self._match_failed)
+            if tracked is not None:
+                return CheckOutcome(NO_OBJECTION, tracked.record(), directive)
+            return PASSED if directive is None else CheckOutcome(NO_OBJECTION, None, directive)
         calls = self._prepare(selected, bag, errors, lambda route: route.handler.handle_check)
         self._metrics.instances_per_request.observe(len(calls))
         answers = await self._call_all(calls, CheckResult)
@@ -198,7 +209,7 @@ class Dispatcher:
             directive = header_directive(routes.directives, bag, self._match_failed)
         elif denial.direct_response is not None:
             directive = direct_response(denial, denial.direct_response)
-        return CheckOutcome(result, tracked.record(), directive)
+        return CheckOutcome(result, None if tracked is None else tracked.record(), directive)
 
     async def _quota(
         self,

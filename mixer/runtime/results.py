@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from mixer.adapters.base import NO_DURATION, CheckResult, Code, DirectResponse, QuotaResult, Status
 from mixer.api.answer import (
@@ -25,14 +26,16 @@ from mixer.errors import MixerError
 
 DEFAULT_VALID_DURATION = Duration(60 * 1_000_000_000)
 DEFAULT_VALID_USE_COUNT = 10_000
+NO_OBJECTION: Final = CheckResult(Status(), DEFAULT_VALID_DURATION, DEFAULT_VALID_USE_COUNT)
+"""The result where no handler has an opinion."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaOutcome:
-    """The answer for one quota."""
+    """The answer for one quota; ``referenced`` is None when nobody wanted to know."""
 
     result: QuotaResult
-    referenced: Referenced
+    referenced: Referenced | None
 
     def answer(self) -> QuotaAnswer:
         """What the caller is told."""
@@ -45,10 +48,10 @@ class QuotaOutcome:
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """The answer to a Check."""
+    """The answer to a Check; ``referenced`` is None when nobody wanted to know."""
 
     result: CheckResult
-    referenced: Referenced
+    referenced: Referenced | None
     directive: RouteDirective | None = None
     quotas: Mapping[str, QuotaOutcome] = field(default_factory=dict)
 
@@ -65,6 +68,10 @@ class CheckOutcome:
             self.directive,
             quotas,
         )
+
+
+PASSED: Final = CheckOutcome(NO_OBJECTION, None)
+"""What most requests get, if their callers do not want to know what it depended on."""
 
 
 class DispatchError(MixerError):
@@ -92,7 +99,7 @@ def combine_checks(results: Sequence[tuple[str, CheckResult]]) -> tuple[CheckRes
     """
     opinions = [(name, result) for name, result in results if not result.is_default]
     if not opinions:
-        return CheckResult(Status(), DEFAULT_VALID_DURATION, DEFAULT_VALID_USE_COUNT), None
+        return NO_OBJECTION, None
     denials = [(name, result.status) for name, result in opinions if not result.status.ok]
     first = denials[0][1] if denials else None
     status = Status()

@@ -22,6 +22,7 @@ from proxy.client.checkcache import CheckCache
 from proxy.client.config import Transport
 from proxy.client.flights import Flights, Landing
 from proxy.client.outcome import exhausted, failed
+from proxy.client.patience import within
 from proxy.client.quotacache import QuotaCache, Want
 from proxy.client.quotaspec import QuotaRules, Requirements, requirements
 from proxy.client.shapes import Signature
@@ -32,6 +33,8 @@ from proxy.policy import Verdict
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.engine")
 
 
+_NOTHING: Final[Mapping[str, QuotaDemand]] = {}
+_ALLOWED: Final = Verdict()
 _QUIET_S: Final = 10.0
 """Between two lines about calls without answer."""
 
@@ -65,7 +68,7 @@ class CheckEngine:
         self._away = False
         self._quiet_until = float("-inf")
         self._flights = Flights()
-        self._ids = (f"{prefix}{number}" for prefix in [uuid.uuid4()] for number in count())
+        self._ids = (f"{prefix}{number}" for prefix in [str(uuid.uuid4())] for number in count())
         self.checks: Final = None if transport.disable_check_cache else CheckCache()
         # Without known decisions prefetched tokens are never used. Source: spec proxy 6.4.
         self.quotas: Final = None if transport.disable_quota_cache or self.checks is None else QuotaCache()
@@ -199,7 +202,8 @@ class CheckEngine:
             return Verdict(answer.code, answer.message, answer.directive, quotas=answer.quotas)
         counters.remote_check_accepts += 1
         if not amounts:
-            return Verdict(directive=answer.directive, message="" if answer.code else answer.message)
+            message = "" if answer.code else answer.message
+            return Verdict(directive=answer.directive, message=message) if answer.directive or message else _ALLOWED
         return self._charged(bag, amounts, answer.quotas, answer.directive)
 
     async def _charge(
@@ -291,12 +295,12 @@ class CheckEngine:
         """One Check; whatever goes wrong with it is a MixerCallError."""
         counters = self._counters
         counters.remote_calls += 1
-        demands = {name: QuotaDemand(amount, best_effort) for name, amount in amounts.items()}
+        demands = {name: QuotaDemand(amount, best_effort) for name, amount in amounts.items()} if amounts else _NOTHING
         try:
             if limit_s <= 0:
                 raise TimeoutError
-            async with asyncio.timeout(limit_s):
-                answer = await self._mixer.check(CheckCall(bag, demands, next(self._ids), quotas_only, limit_s))
+            call = CheckCall(bag, demands, next(self._ids), quotas_only, limit_s, self.checks is not None)
+            answer = await within(limit_s, self._mixer.check(call))
         except MixerCallError as exc:
             counters.call_failed(exc.code)
             self._silent(exc)

@@ -259,3 +259,31 @@ def test_cached_answer_is_one_that_the_server_would_have_given(
     policy: tuple[list[Any], dict[str, Any]], pairs: list[tuple[Bag, Bag]]
 ) -> None:
     asyncio.run(_assert_cache_is_right(policy, pairs))
+
+
+async def _assert_references_change_nothing(policy: tuple[list[Any], dict[str, Any]], bags: list[Bag]) -> None:
+    bench = Bench()
+    documents, bench.backend.answers = policy
+    await bench.serve(*documents)
+    try:
+        for bag in bags:
+            asked: dict[str, Any] = {"quotas": {"rate": QuotaArgs(1)}}
+            told, untold = await answered(bench, bag, **asked), await answered(bench, bag, references=False, **asked)
+            if isinstance(told, str) or isinstance(untold, str):
+                assert told == untold, bag
+                continue
+            assert (untold.result, untold.directive) == (told.result, told.directive), bag
+            assert [q.result for q in untold.quotas.values()] == [q.result for q in told.quotas.values()], bag
+            assert untold.answer().referenced is None
+            assert all(quota.referenced is None for quota in untold.answer().quotas.values())
+    finally:
+        await bench.controller.aclose()
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(policy=policies(), bags=st.lists(BAGS, min_size=8, max_size=16))
+def test_answer_is_the_same_when_nobody_wants_to_know_what_it_depends_on(
+    policy: tuple[list[Any], dict[str, Any]], bags: list[Bag]
+) -> None:
+    asyncio.run(_assert_references_change_nothing(policy, bags))
