@@ -14,7 +14,7 @@ out, so most records are short::
 
 ``attrs`` is a JSON object of attributes: strings, whole numbers, floating point numbers, truth values and string maps
 are themselves; lists tag the rest: ``["b", base64]`` bytes, ``["t", nanoseconds]`` a time, ``["d", nanoseconds]`` a
-duration. From the HTTP form of external authorization the whole record comes as JSON text under
+duration, ``["f", "nan"]`` a floating point number that is none. From the HTTP form of external authorization the whole record comes as JSON text under
 `HTTP_FORM_KEY`, because metadata made of headers is text. Source: spec envoy 5.3.
 """
 
@@ -26,8 +26,10 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import isfinite
 from typing import Any, Final
 
+import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from mixer.attributes import AttributeValue, Duration, Timestamp
@@ -122,7 +124,12 @@ def record_bytes(record: CheckRecord) -> tuple[bytes, bool]:
     has one.
     """
     values = plain(record)
-    fields = b"".join([_entry(_key(name), value) for name, value in values.items()])
+    fields = b"".join(
+        [
+            _text_entry(name, value) if value.__class__ is str else _entry(_key(name), value)
+            for name, value in values.items()
+        ]
+    )
     return b"\x0a" + sized(_key(KEY) + sized(b"\x2a" + sized(fields))), "cut" not in values
 
 
@@ -132,24 +139,31 @@ def _key(name: str) -> bytes:
     return b"\x0a" + sized(name.encode()) + b"\x12"
 
 
-def _entry(key: bytes, value: str | float | bool) -> bytes:
-    if isinstance(value, str):
-        inner = b"\x1a" + sized(value.encode("utf-8", "replace"))
-    elif isinstance(value, bool):
-        inner = b"\x20\x01" if value else b"\x20\x00"
-    else:
-        inner = b"\x11" + _DOUBLE.pack(value)
+def _text_entry(name: str, value: str) -> bytes:
+    data, key = value.encode("utf-8", "replace"), _key(name)
+    size = len(data)
+    head = b"\x1a" + _varint(size)
+    size += len(head)
+    middle = _varint(size)
+    return b"".join((b"\x0a", _varint(size + len(middle) + len(key)), key, middle, head, data))
+
+
+def _entry(key: bytes, value: float | bool) -> bytes:
+    inner = (b"\x20\x01" if value else b"\x20\x00") if isinstance(value, bool) else b"\x11" + _DOUBLE.pack(value)
     return b"\x0a" + sized(key + sized(inner))
 
 
 def sized(data: bytes) -> bytes:
     """Data with its length in front, as a varint; below 256 MiB."""
-    size = len(data)
+    return _varint(len(data)) + data
+
+
+def _varint(size: int) -> bytes:
     if size < 128:
-        return _ONE_BYTE[size] + data
+        return _ONE_BYTE[size]
     if size < 16_384:
-        return bytes((size & 127 | 128, size >> 7)) + data
-    return bytes((size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128, size >> 21)) + data
+        return bytes((size & 127 | 128, size >> 7))
+    return bytes((size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127 | 128, size >> 21))
 
 
 def write_removals(names: tuple[str, ...], into: Struct) -> None:
@@ -161,7 +175,9 @@ def write_removals(names: tuple[str, ...], into: Struct) -> None:
 
 def http_form_text(record: CheckRecord) -> str:
     """A record as text that a header can carry."""
-    return _header_text(plain(record))
+    values = plain(record)
+    text = _written(values).decode()
+    return text if text.isascii() and text.isprintable() else _header_text(values)
 
 
 def read_record(filter_metadata: Mapping[str, Struct]) -> CheckRecord | None:
@@ -174,7 +190,7 @@ def read_record(filter_metadata: Mapping[str, Struct]) -> CheckRecord | None:
             return _read({name: _plain_value(value) for name, value in fields[KEY].struct_value.fields.items()})
         if HTTP_FORM_KEY in fields:
             try:
-                values = json.loads(fields[HTTP_FORM_KEY].string_value)
+                values = orjson.loads(fields[HTTP_FORM_KEY].string_value)
             except ValueError:
                 return None
             return _read(values) if isinstance(values, dict) else None
@@ -216,17 +232,19 @@ def _read(values: Mapping[str, Any]) -> CheckRecord:
 
 def attributes_text(values: Mapping[str, AttributeValue], limit: int = ATTRIBUTES_BYTES) -> tuple[str, bool]:
     """Attributes as JSON of at most ``limit`` bytes, and whether all did fit; the largest are left out first."""
+    data = _written(values)
+    if b"null" in data:  # there is no such value, but orjson writes it for numbers that are none
+        data = _written({name: _tagged(value) for name, value in values.items()})
+    if len(data) <= limit:
+        return data.decode(), True
     tagged = {name: _tagged(value) for name, value in values.items()}
-    text = _dumped(tagged)
-    if len(text) * 4 <= limit or len(text.encode()) <= limit:  # four bytes a character at most
-        return text, True
     sizes: list[tuple[int, str, str]] = []
     for name, value in tagged.items():
         if isinstance(value, dict):
-            sizes += ((len(_dumped([key, item]).encode()) + 1, name, key) for key, item in value.items())
+            sizes += ((len(_written([key, item])) + 1, name, key) for key, item in value.items())
             sizes.append((len(name.encode()) + 6, name, ""))
         else:
-            sizes.append((len(_dumped([name, value]).encode()) + 1, name, ""))
+            sizes.append((len(_written([name, value])) + 1, name, ""))
     kept: dict[str, Any] = {}
     room = limit - 2
     for size, name, key in sorted(sizes, key=lambda item: (bool(item[2]), item[0])):  # maps before their entries
@@ -237,7 +255,7 @@ def attributes_text(values: Mapping[str, AttributeValue], limit: int = ATTRIBUTE
             kept[name][key] = tagged[name][key]
         else:
             kept[name] = {} if isinstance(tagged[name], dict) else tagged[name]
-    return _dumped({name: value for name, value in kept.items() if value != {}}), False
+    return _written({name: value for name, value in kept.items() if value != {}}).decode(), False
 
 
 def read_attributes(text: str) -> Mapping[str, AttributeValue]:
@@ -245,39 +263,59 @@ def read_attributes(text: str) -> Mapping[str, AttributeValue]:
     if not text:
         return _NO_ATTRIBUTES
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
+        values = orjson.loads(text)
+    except ValueError:
         return _NO_ATTRIBUTES
     if not isinstance(values, dict):
         return _NO_ATTRIBUTES
-    found = {name: _untagged(value) for name, value in values.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    found: dict[str, AttributeValue] = {}
+    for name, value in values.items():
+        if value.__class__ is str:  # nearly all are
+            found[name] = value
+        elif (other := _untagged(value)) is not None:
+            found[name] = other
+    return found
 
 
-_dumped: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+def _written(values: Any) -> bytes:
+    """JSON in UTF-8, without blanks; values that JSON has not are tagged."""
+    try:
+        return orjson.dumps(values, _tagged, orjson.OPT_PASSTHROUGH_SUBCLASS)
+    except TypeError:  # half a character, which no transport hands us
+        text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), default=_tagged)
+        return text.encode("utf-8", "replace")
+
+
 _header_text: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _tagged(value: AttributeValue) -> Any:
     if isinstance(value, str):
-        return value
+        return str(value)
     if isinstance(value, Mapping):
-        return value if isinstance(value, dict) else dict(value)
+        return value if value.__class__ is dict else dict(value)
     if isinstance(value, bytes):
         return ["b", b64encode(value).decode()]
     if isinstance(value, Timestamp):
         return ["t", int(value)]
     if isinstance(value, Duration):
         return ["d", int(value)]
-    return value
+    if isinstance(value, float):
+        return value if isfinite(value) else ["f", str(value)]
+    return value if value.__class__ is bool else int(value)
 
 
 def _untagged(value: Any) -> AttributeValue | None:
     match value:
+        case dict():
+            for item in value.values():
+                if item.__class__ is not str:
+                    return None
+            return value
         case str() | bool() | int() | float():
             return value
-        case dict() if all(isinstance(item, str) for item in value.values()):
-            return value
+        case ["f", "nan" | "inf" | "-inf" as text]:
+            return float(text)
         case ["b", str(encoded)]:
             try:
                 return b64decode(encoded, validate=True)

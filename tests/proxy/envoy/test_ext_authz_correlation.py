@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixer.api.codes import Code
 from mixer.attributes import AttributeValue, Duration, Timestamp
 from proxy.envoy.correlation import (
     HTTP_FILTER,
@@ -21,6 +24,7 @@ from proxy.envoy.correlation import (
     http_form_text,
     read_attributes,
     read_record,
+    record_bytes,
     write_record,
     write_removals,
 )
@@ -54,6 +58,12 @@ RECORDS = st.builds(
 )
 
 
+class Words(str):
+    """A text of another class."""
+
+    __slots__ = ()
+
+
 def written(record: CheckRecord) -> Struct:
     into = Struct()
     write_record(record, into)
@@ -78,6 +88,34 @@ def test_a_record_travels_in_a_header_too(record: CheckRecord) -> None:
     assert text.isascii()
     assert text.isprintable()
     assert read_record({HTTP_FILTER: struct}) == record
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300, -0.0], ids=str)
+def test_floating_point_numbers_are_read_as_they_were_written(value: float) -> None:
+    found = read_attributes(attributes_text({"a": value, "b": "null"})[0])
+
+    assert str(found["a"]) == str(value)
+    assert found["b"] == "null"
+
+
+def test_kinds_of_texts_and_maps_do_not_matter() -> None:
+    values = {"a": Code.OK, "b": MappingProxyType({"c": "d"}), "e": Words("f")}
+
+    assert read_attributes(attributes_text(values)[0]) == {"a": 0, "b": {"c": "d"}, "e": "f"}
+
+
+def test_half_a_character_costs_itself_only() -> None:
+    values = {"a": "x\ud800y", "b": "c"}
+
+    assert read_attributes(attributes_text(values)[0]) == {"a": "x?y", "b": "c"}
+    assert http_form_text(CheckRecord(message="\ud800", code=1)).isascii()
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 119, 120, 121, 127, 128, 129, 16_370, 16_383, 16_384, 100_000])
+def test_a_text_of_any_length_is_written_as_protobuf_would(size: int) -> None:
+    struct = Struct.FromString(record_bytes(CheckRecord(message="m" * size, code=7))[0])
+
+    assert dict(struct[KEY].items()) == {"message": "m" * size, "code": 7}
 
 
 @given(st.dictionaries(TEXT, st.one_of(st.text(max_size=300), st.dictionaries(TEXT, TEXT))), st.integers(2, 400))
