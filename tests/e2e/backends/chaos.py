@@ -1,0 +1,234 @@
+"""All backends of one Mixer break, again and again, under load; then the books are compared.
+
+For longer than CI allows::
+
+    python -m tests.e2e.backends.chaos --rounds 10 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.e2e.backends import books
+from tests.e2e.backends.books import Metrics, Row
+from tests.e2e.backends.configuration import LIMIT, objects, write
+from tests.e2e.backends.load import Answer, Load
+from tests.e2e.backends.programs import Backend, Mixs, RedisBackend, make_backend
+
+NAMES = ("fluentd", "otlp", "zipkin", "statsd", "unix", "opa", "redis", "guests")
+LAST_REPORTS = 4
+AFTERMATH_S = 3.0
+"""How long after a fault Checks of its backend may still notice it: time-outs, and pauses that spare it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens to each backend, in this order and beside what happens to the others."""
+
+    faults: dict[str, tuple[str, ...]]
+    seed: int
+    calm_s: float = 0.5
+    """Between two faults of one backend, at most."""
+
+    @classmethod
+    def rounds(cls, rounds: int, seed: int, names: Sequence[str] = NAMES) -> Plan:
+        """Every fault of every backend so many times, in random order."""
+        chance = random.Random(seed)
+        plan = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for name in names:
+                faults = list(make_backend(name, Path(folder)).faults) * rounds
+                chance.shuffle(faults)
+                plan[name] = tuple(faults)
+        return cls(plan, seed, calm_s=2.0)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run found."""
+
+    rows: list[Row]
+    seconds: float
+    drained_s: float
+    well_s: dict[str, float]
+    answers: list[Answer]
+    calm: list[Answer]
+    lag_s: float
+    code: int
+    log: str = ""
+    injected: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def wrong(self) -> list[str]:
+        """All that does not hold; empty is good."""
+        found = [f"{row.backend}: {text}" for row in self.rows for text in row.wrong]
+        found += [f"{kind}: never well again" for kind, took_s in self.well_s.items() if took_s == float("inf")]
+        if self.drained_s == float("inf"):
+            found.append("buffers never became empty")
+        if self.code:
+            found.append(f"mixs ended with {self.code}")
+        if "Traceback" in self.log:
+            found.append(f"mixs logged a traceback:\n{self.log[self.log.index('Traceback') - 500 :][:3000]}")
+        return found
+
+    def text(self) -> str:
+        """The books as a table, and the latencies."""
+        lines = ["| backend | faults | accepted | delivered | dropped | arrived | again | retries |", "|---" * 8 + "|"]
+        for r in self.rows:
+            dropped = ", ".join(f"{count} {reason}" for reason, count in sorted((+r.dropped).items())) or "0"
+            lines.append(
+                f"| {r.backend} | {r.faults} | {r.accepted} | {r.delivered} | {dropped} | {r.arrived} | {r.again} "
+                f"| {r.retries} |"
+            )
+        lines += [
+            "",
+            "| Checks | count | p50 ms | p99 ms | p100 ms | calm: count | p50 | p99 | p100 |",
+            "|---" * 9 + "|",
+        ]
+        for kind in ("free", "opa", "guests", "redis"):
+            cells = []
+            for answers in (self.answers, self.calm):
+                took = sorted(a.took_s * 1000 for a in answers if a.kind == kind) or [0.0]
+                cells += [len(took), *(f"{took[min(int(len(took) * q), len(took) - 1)]:.1f}" for q in (0.5, 0.99, 1))]
+            lines.append(f"| {kind} | " + " | ".join(map(str, cells)) + " |")
+        well = ", ".join(f"{kind} {took:.2f}" for kind, took in self.well_s.items())
+        lines.append(
+            f"\n{self.seconds:.0f} s; buffers empty {self.drained_s:.2f} s after the last fault; Checks well after: "
+            f"{well} s; the load's own lag at most {self.lag_s * 1000:.0f} ms"
+        )
+        lines += [f"faults of {name}: {dict(sorted(done.items()))}" for name, done in self.injected.items()]
+        lines += ["", *(self.wrong or ["all books balance"])]
+        return "\n".join(lines)
+
+
+class Run:
+    """One Mixer, its backends and the load."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self._plan, self._folder = plan, folder
+        self._backends = {name: make_backend(name, folder) for name in NAMES}
+        self._troubled: list[tuple[str, float, float]] = []
+        self._limits: dict[str, int] = {}
+        self._injected: dict[str, Counter[str]] = {name: Counter() for name in NAMES}
+
+    async def __call__(self) -> Outcome:
+        began = time.monotonic()
+        config = self._folder / "config"
+        config.mkdir()
+        async with AsyncExitStack() as stack:
+            for backend in self._backends.values():
+                stack.push_async_callback(backend.stop)
+            await asyncio.gather(*(backend.start() for backend in self._backends.values()))
+            write(config, objects({name: backend.address for name, backend in self._backends.items()}))
+            log = self._folder / "mixs.log"
+            mixs = Mixs(config, log, "--handler-timeout", "800ms")
+            stack.callback(mixs.stop, signal.SIGKILL)
+            await asyncio.to_thread(mixs.start)
+            load = await stack.enter_async_context(Load(mixs.target, self._key_prefix))
+            await load.until_well(10)
+            await asyncio.gather(*(self._torment(backend, load) for backend in self._backends.values()))
+            last = time.monotonic()
+            well_s = await load.until_well(20)
+            await load.stop()
+            drained_s = await self._drained(mixs, last)
+            metrics = Metrics(await asyncio.to_thread(mixs.metrics))
+            before = len(load.sent)
+            await asyncio.gather(*(load.report() for _ in range(LAST_REPORTS)))
+            code = await asyncio.to_thread(mixs.stop)
+            await asyncio.gather(*(backend.stop() for backend in self._backends.values()))
+        calm = [answer for answer in load.answers if self._is_calm(answer)]
+        return Outcome(
+            self._rows(metrics, load, before, calm),
+            time.monotonic() - began,
+            drained_s,
+            well_s,
+            load.answers,
+            calm,
+            load.lag_s,
+            code,
+            log.read_text(),
+            self._injected,
+        )
+
+    def _key_prefix(self) -> str:
+        redis = self._backends["redis"]
+        assert isinstance(redis, RedisBackend)
+        return f"g{redis.generation}"
+
+    async def _torment(self, backend: Backend, load: Load) -> None:
+        chance = random.Random(f"{self._plan.seed} {backend.name}")
+        for fault in self._plan.faults.get(backend.name, ()):
+            await asyncio.sleep(chance.uniform(0.1, self._plan.calm_s))
+            began, prefix = time.monotonic(), self._key_prefix()
+            await backend.suffer(fault, chance)
+            self._injected[backend.name][fault] += 1
+            self._troubled.append((backend.name, began, time.monotonic()))
+            if self._key_prefix() != prefix:
+                # The key of this moment may have been charged in two lives of Redis.
+                await asyncio.sleep(1)
+                used = [a.key for a in load.answers if a.kind == "redis" and a.key.startswith(f"{prefix}-")]
+                self._limits |= dict.fromkeys(used[-1:], 2 * LIMIT)
+
+    def _is_calm(self, answer: Answer) -> bool:
+        return not any(
+            name == answer.kind and began <= answer.at + answer.took_s and answer.at <= ended + AFTERMATH_S
+            for name, began, ended in self._troubled
+        )
+
+    async def _drained(self, mixs: Mixs, since: float) -> float:
+        give_up = time.monotonic() + 40
+        while time.monotonic() < give_up:
+            if not Metrics(await asyncio.to_thread(mixs.metrics)).waiting():
+                return time.monotonic() - since
+            await asyncio.sleep(0.1)
+        return float("inf")
+
+    def _rows(self, metrics: Metrics, load: Load, before: int, calm: list[Answer]) -> list[Row]:
+        """The last Reports came after the metrics were read, and Mixer was told to end at once: they all arrive."""
+        sent, burst = load.sent[:before], set(load.sent[before:])
+        rows = []
+        for name, faults in self._injected.items():
+            backend = self._backends[name]
+            if name in books.TELEMETRY:
+                entries = backend.entries()
+                arrived = {i.partition("/")[0] for what, _, ids in entries if what == "taken" for i in ids}
+                row = books.telemetry_row(backend, metrics, sent, faults, burst)
+                row.require(burst <= arrived, f"{len(burst - arrived)} of the last {len(burst)} did not arrive")
+            elif name == "opa":
+                row = books.opa_row(metrics, load.answers, faults)
+            elif name == "redis":
+                row = books.redis_row(metrics, load.answers, self._limits, faults)
+            else:
+                asked = sum(answer.kind == "guests" for answer in load.answers)
+                row = books.visits_row(backend, metrics, load.visits, asked + load.visit_reports, faults)
+            rows.append(row)
+        rows.append(books.answers_row(load.answers, calm, load.failed))
+        return rows
+
+
+def main() -> None:
+    """Run by hand; the exit code says whether all books balance."""
+    parser = argparse.ArgumentParser(description="Break all backends of a Mixer under load, and compare the books.")
+    parser.add_argument("--rounds", type=int, default=10, help="how often each fault happens to each backend")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backend", action="append", choices=NAMES, help="only this one breaks; may be repeated")
+    flags = parser.parse_args()
+    plan = Plan.rounds(flags.rounds, flags.seed, flags.backend or NAMES)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        found = asyncio.run(Run(plan, Path(folder))())
+    print(found.text())
+    raise SystemExit(bool(found.wrong))
+
+
+if __name__ == "__main__":
+    main()
