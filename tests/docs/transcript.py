@@ -159,6 +159,10 @@ class Server:
         """All that its terminal shows by now, log lines apart."""
         return self.as_in_page(self._output.read_text())
 
+    def logged(self) -> str:
+        """The end of its log."""
+        return Path(self._errors.name).read_text()[-2000:]
+
     def state(self) -> object:
         """What changes with each configuration that is taken in."""
         with urlopen(f"http://127.0.0.1:{self.ports['console-port']}/config") as page:
@@ -187,7 +191,7 @@ class Job:
     """A program that a page leaves running beside the server."""
 
     def __init__(self, command: str, text: str, folder: Path, environment: Mapping[str, str]) -> None:
-        self.command = command
+        self.command, self._asked = command, False
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             ["bash", "-c", f"exec {text}"],
@@ -217,8 +221,10 @@ class Job:
         assert self._process.poll() is None, f"{self.command} ended: {self._complaint()}"
 
     def ask_to_end(self) -> None:
-        if self._process.poll() is None:
+        """Once: a second request may come when nobody handles it any more, and would end the process at once."""
+        if not self._asked and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+        self._asked = True
 
     def end(self) -> None:
         """End it; it must do so as it promises to, and ``http.server`` promises nothing."""
@@ -375,8 +381,11 @@ class Reader:
     def _compare(self, command: Command, shown: str, line: int) -> None:
         promised = "\n".join(command.output)
         assert matches(command.output, shown), (
-            f"block at line {line}: {command.text}\n--- promised\n{promised}\n--- shown\n{shown}"
+            f"block at line {line}: {command.text}\n--- promised\n{promised}\n--- shown\n{shown}\n{self._logged()}"
         )
+
+    def _logged(self) -> str:
+        return f"--- logged by the server\n{self._server.logged()}" if self._server else ""
 
     def _look(self, block: Block) -> None:
         assert self._server is not None
