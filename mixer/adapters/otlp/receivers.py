@@ -32,7 +32,11 @@ from mixer.errors import AdapterError
 
 _EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _TYPE: Final = "application/x-protobuf"
-_OPTIONS: Final = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 10_000))
+_OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 10_000),
+    ("grpc.use_local_subchannel_pool", 1),  # so that a new channel means a new connection
+)
 _LATER: Final = frozenset(
     {
         grpc.StatusCode.CANCELLED,
@@ -47,7 +51,11 @@ _STATUS_DETAILS: Final = "grpc-status-details-bin"
 
 
 class GrpcReceiver:
-    """One channel, connected in the background and again whenever it is lost."""
+    """One channel, connected in the background and again whenever it is lost.
+
+    A call without an answer costs the channel, too: its connection may lead nowhere without anybody being told, and
+    then no later call would have an answer either.
+    """
 
     def __init__(
         self,
@@ -62,21 +70,29 @@ class GrpcReceiver:
         self._address, self._timeout_s = where.address, timeout_s
         self._metadata = tuple(headers.items())
         compression = grpc.Compression.Gzip if compressed else grpc.Compression.NoCompression
-        if where.is_secure:
-            credentials = grpc.ssl_channel_credentials(root_certificates=authorities)
-            self._channel = grpc.aio.secure_channel(where.address, credentials, _OPTIONS, compression)
+        self._credentials = grpc.ssl_channel_credentials(authorities) if where.is_secure else None
+        self._compression = compression
+        self._connect()
+        self.encode = encoder.encode
+
+    def _connect(self) -> None:
+        address, options = self._address, _OPTIONS
+        if self._credentials is not None:
+            self._channel = grpc.aio.secure_channel(address, self._credentials, options, self._compression)
         else:
-            self._channel = grpc.aio.insecure_channel(where.address, _OPTIONS, compression)
+            self._channel = grpc.aio.insecure_channel(address, options, self._compression)
         self._export: Any = self._channel.unary_unary(
             _EXPORT, response_deserializer=ExportTraceServiceResponse.FromString
         )
-        self.encode = encoder.encode
 
     async def send(self, body: bytes, /) -> Taken:
         """Call Export."""
         try:
             answer = await self._export(body, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as exc:
+            if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                await self._channel.close(None)
+                self._connect()
             message = f"{self._address}: {exc.code().name}: {exc.details()}"
             pause_s = _asked_pause_s(exc)
             # Too many spans for now, or always? With a pause to keep, for now.

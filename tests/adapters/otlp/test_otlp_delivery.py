@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from tests.adapters.spans.kit import numbered
+from tests.e2e.backends.relay import Relay
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
@@ -96,6 +97,21 @@ async def test_passing_fault_costs_nothing_over_grpc(bench, grpc_server, spans, 
     assert await bench.until_settled() == {"accepted": 2, "delivered": 2, "retries": 1}
     assert ids(spans(grpc_server.requests)) == [1, 2]
     await handler.aclose()
+
+
+async def test_connection_that_leads_nowhere_is_given_up_over_grpc(bench, grpc_server, spans):
+    """A router that forgot the connection tells nobody; every later call on it would wait in vain."""
+    async with Relay(grpc_server.port) as relay:
+        handler = await bench.build(endpoint=f"127.0.0.1:{relay.port}", timeout="500ms")
+        report(handler, 1)
+        await bench.until_settled()
+
+        relay.bore()
+        report(handler, 2)
+
+        assert await bench.until_settled() == {"accepted": 2, "delivered": 2, "retries": 1}
+        assert ids(spans(grpc_server.requests)) == [1, 2]
+        await handler.aclose()
 
 
 async def test_pause_that_the_receiver_asks_for_is_kept(bench, grpc_server):
