@@ -13,6 +13,7 @@ from tests.e2e.backends.load import DEADLINE_S, GOOD, KINDS, Answer
 from tests.e2e.backends.programs import Backend
 
 UNAFFECTED_P99_S = 0.25
+FAILED = ("guests", "INTERNAL")
 TELEMETRY = {
     "fluentd": ("fluentd_entries", "delivered"),
     "otlp": ("otlp_spans", "delivered"),
@@ -187,12 +188,17 @@ def redis_row(metrics: Metrics, answers: Sequence[Answer], limits: dict[str, int
 
 
 def answers_row(answers: Sequence[Answer], calm: Sequence[Answer], failed: Counter[str]) -> Row:
-    """All Checks in time and never wrong; those of backends that were well at the time as if there were no others."""
+    """All Checks in time and never wrong; those of backends that were well at the time as if there were no others.
+
+    A handler that fails is gRPC's INTERNAL to whoever checks, and UNKNOWN to whoever reports. The handlers of opa and
+    redisquota never fail.
+    """
     row = Row("checks", accepted=len(answers), delivered=sum(isinstance(a.code, int) for a in answers))
     row.arrived = row.delivered
     row.dropped = Counter(a.code for a in answers if isinstance(a.code, str))
-    row.require(not row.dropped, f"Checks without an answer: {dict(row.dropped)}")
-    row.require(not failed, f"Reports that failed: {dict(failed)}")
+    odd = Counter((a.kind, a.code) for a in answers if isinstance(a.code, str) and (a.kind, a.code) != FAILED)
+    row.require(not odd, f"Checks without an answer: {dict(odd)}")
+    row.require(failed.keys() <= {"UNKNOWN"}, f"Reports that failed: {dict(failed)}")
     slowest = max(answer.took_s for answer in answers)
     row.require(slowest < DEADLINE_S, f"the slowest Check took {slowest:.3f} s")
     for kind in KINDS:

@@ -82,15 +82,15 @@ def objects(addresses: Mapping[str, str]) -> Iterable[dict[str, Any]]:
     )
     handlers["redis"] = ("redisquota", redisquota(addresses["redis"]))
     for name, (adapter, params) in handlers.items():
-        yield _object("handler", name, {"compiledAdapter": adapter, "params": params})
+        yield made("handler", name, {"compiledAdapter": adapter, "params": params})
     connection = {"address": addresses["guests"], "timeout": "250ms"}
-    yield _object("handler", "guests", {"adapter": "guests", "params": {"unwanted": ["eve"]}, "connection": connection})
+    yield made("handler", "guests", {"adapter": "guests", "params": {"unwanted": ["eve"]}, "connection": connection})
     for name, (template, params) in INSTANCES.items():
-        yield _object("instance", name, {"compiledTemplate": template, "params": params})
+        yield made("instance", name, {"compiledTemplate": template, "params": params})
     guest = {"value": 'request.headers["end-user"] | ""'}
-    yield _object("instance", "guest", {"template": "listentry", "params": guest})
+    yield made("instance", "guest", {"template": "listentry", "params": guest})
     visit = {"severity": '"info"', "timestamp": "request.time", "variables": {"id": "request.id"}}
-    yield _object("instance", "visit", {"template": "logentry", "params": visit})
+    yield made("instance", "visit", {"template": "logentry", "params": visit})
     for path, actions in {
         "/telemetry": {"fluentd": "entry", "otlp": "span", "zipkin": "span", "statsd": "count", "unix": "count"},
         "/visits": {"guests": "visit"},
@@ -103,7 +103,7 @@ def objects(addresses: Mapping[str, str]) -> Iterable[dict[str, Any]]:
             "match": f'request.path == "{path}"',
             "actions": [{"handler": handler, "instances": [instance]} for handler, instance in actions.items()],
         }
-        yield _object("rule", path.strip("/"), spec)
+        yield made("rule", path.strip("/"), spec)
 
 
 def redisquota(address: str, *, limit: int = LIMIT, window: str = f"{WINDOW_S}s", **params: Any) -> dict[str, Any]:
@@ -112,12 +112,13 @@ def redisquota(address: str, *, limit: int = LIMIT, window: str = f"{WINDOW_S}s"
     return {"redisServerUrl": address, "quotas": [quota], "requestTimeout": "150ms", **params}
 
 
-def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+def made(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """An object of the configuration."""
     metadata = {"name": name, "namespace": NAMESPACE}
     return {"apiVersion": "config.istio.io/v1alpha2", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def write(folder: Path, made: Iterable[dict[str, Any]]) -> None:
+def write(folder: Path, resources: Iterable[dict[str, Any]]) -> None:
     """A folder that Mixer can be started on."""
     (folder / "attributes.yaml").write_text((ROOT / "config/mesh/attributes.yaml").read_text())
-    (folder / "objects.yaml").write_text(yaml.safe_dump_all(made, sort_keys=False))
+    (folder / "objects.yaml").write_text(yaml.safe_dump_all(resources, sort_keys=False))

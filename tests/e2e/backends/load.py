@@ -89,14 +89,13 @@ class Load:
     async def _run(self) -> None:
         due = time.monotonic()
         while True:
+            self.lag_s = max(self.lag_s, time.monotonic() - due)
             self._start(self.report())
             self._start(self._visit())
             for kind in KINDS:
                 self._start(self._check(kind))
             due += TICK_S
-            wait_s = due - time.monotonic()
-            self.lag_s = max(self.lag_s, -wait_s)
-            await asyncio.sleep(max(wait_s, 0))
+            await asyncio.sleep(max(due - time.monotonic(), 0))
 
     def _start(self, call: object) -> None:
         task = asyncio.ensure_future(call)  # type: ignore[arg-type]
