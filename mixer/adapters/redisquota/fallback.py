@@ -15,6 +15,9 @@ from mixer.attributes import Duration
 
 EXHAUSTED: Final = Status(Code.RESOURCE_EXHAUSTED, "redisquota: Resource exhausted")
 UNAVAILABLE: Final = QuotaResult(status=Status(Code.UNAVAILABLE, "redisquota: Service Unavailable"))
+CLOSED: Final = QuotaResult(
+    status=Status(Code.RESOURCE_EXHAUSTED, "redisquota: refused, because Redis gives no answer")
+)
 _OPEN_FOR: Final = Duration.parse("1s")
 
 
@@ -31,8 +34,10 @@ class Fallback:
 
     def decide(self, limit: Limit, key: Hashable, args: QuotaArgs) -> QuotaResult:
         """An answer by the policy."""
-        if self._policy is FailurePolicy.CLOSED:
+        if self._policy is FailurePolicy.UNAVAILABLE:
             return UNAVAILABLE
+        if self._policy is FailurePolicy.CLOSED:
+            return QuotaResult() if args.amount < 0 else CLOSED
         if self._policy is FailurePolicy.OPEN:
             return QuotaResult(args.amount, min(limit.window, _OPEN_FOR)) if args.amount > 0 else QuotaResult()
         table = self._tables.get(id(limit))

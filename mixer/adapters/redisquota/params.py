@@ -33,9 +33,10 @@ class Algorithm(ProtoEnum):
 class FailurePolicy(ProtoEnum):
     """What a decision is that Redis did not make."""
 
-    CLOSED = 0
+    UNAVAILABLE = 0
     OPEN = 1
     LOCAL = 2
+    CLOSED = 3
 
 
 class Mode(ProtoEnum):
@@ -148,9 +149,10 @@ class RedisQuotaParams(Params):
     request_timeout: DurationField = Duration.parse("50ms")
     """How long a decision may wait for Redis before the failure policy makes it; default 50ms, at most 10s."""
 
-    failure_policy: enum_field(FailurePolicy) = FailurePolicy.CLOSED  # type: ignore[valid-type]
-    """What happens when Redis does not decide. CLOSED (the default): the quota is unavailable. OPEN: all is granted, for
-    a second at most. LOCAL: this process counts by itself, in a rolling window, until Redis is back.
+    failure_policy: enum_field(FailurePolicy) = FailurePolicy.UNAVAILABLE  # type: ignore[valid-type]
+    """What happens when Redis does not decide. UNAVAILABLE (the default): the quota says so, and proxies let the request
+    pass, as the original had it. CLOSED: the quota is refused as if it were exhausted. OPEN: all is granted, for a second
+    at most. LOCAL: this process counts by itself, in a rolling window, until Redis is back.
     """
 
     deduplication_duration: DurationField = Duration.parse("300s")

@@ -87,7 +87,7 @@ async def test_third_request_of_tester_is_refused_and_health_checks_are_free(mes
 
 @pytest.mark.parametrize(
     ("policy", "expected"),
-    [("LOCAL", [200, 200, 429, 429]), ("CLOSED", [200, 200, 200, 200]), ("OPEN", [200, 200, 200, 200])],
+    [("LOCAL", [200, 200, 429, 429]), ("CLOSED", [429] * 4), ("UNAVAILABLE", [200] * 4), ("OPEN", [200] * 4)],
 )
 async def test_request_without_redis_depends_on_the_failure_policy_and_never_waits(
     mesh: Mesh, redis: RedisServer, policy: str, expected: list[int]
