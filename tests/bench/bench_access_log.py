@@ -171,12 +171,14 @@ async def main() -> None:
         await dispatcher.report(plain[data])
 
     async def measure(serve: Callable[[bytes], Awaitable[None]]) -> float:
-        done, started = 0, time.process_time()
-        while time.process_time() - started < options.seconds:
+        """Microseconds of one entry in the best of many short rounds, as others use the machine, too."""
+        best, end = 1e9, time.process_time() + options.seconds
+        while time.process_time() < end:
+            started = time.process_time()
             for data in messages:
                 await serve(data)
-                done += ENTRIES
-        return (time.process_time() - started) / done * 1e6
+            best = min(best, (time.process_time() - started) / len(messages) / ENTRIES)
+        return best * 1e6
 
     for data in messages:
         await whole(data)
