@@ -125,6 +125,10 @@ class Backend:
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._end, signal.SIGTERM)
+        await self.relay_stop()
+
+    async def relay_stop(self) -> None:
+        """Let nothing through any more."""
         if self.relay is not None:
             await self.relay.__aexit__()
 
@@ -212,6 +216,11 @@ class RedisBackend(Backend):
         else:
             self.server.restart()
             self.generation += 1
+
+    async def stop(self) -> None:
+        await self.relay_stop()
+        if self.server is not None:
+            await asyncio.to_thread(self.server.__exit__)
 
     def _end(self, number: int) -> None:
         assert self.server is not None
