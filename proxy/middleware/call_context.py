@@ -219,14 +219,17 @@ class CallContext(aio.ServicerContext):  # type: ignore[misc]
 class Incoming:
     """The messages of a streaming request, as the handler gets them."""
 
-    __slots__ = ("_context", "_messages")
+    __slots__ = ("_context", "_iterator", "_messages")
 
     def __init__(self, messages: Any, context: CallContext) -> None:
-        self._messages: AsyncIterator[bytes] = messages.__aiter__()
+        self._messages = messages
+        self._iterator: AsyncIterator[bytes] | None = None  # made when it is used: handlers may read in the other way
         self._context = context
 
     def __aiter__(self) -> Incoming:
         return self
 
     async def __anext__(self) -> Any:
-        return self._context.arrived(await self._messages.__anext__())
+        if self._iterator is None:
+            self._iterator = self._messages.__aiter__()
+        return self._context.arrived(await self._iterator.__anext__())

@@ -8,6 +8,7 @@ cost two changes of thread. Source: spec proxy 1, 3 and 11.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,7 +30,7 @@ from proxy.middleware.call_context import (
     metadata_changes,
     sendable,
 )
-from proxy.middleware.exchange import CLIENT_GONE, Exchange, Host, bytes_of
+from proxy.middleware.exchange import Exchange, Host, bytes_of
 from proxy.middleware.exclusion import exclusion
 from proxy.middleware.metrics import MiddlewareMetrics, ProtocolCounter
 from proxy.policy import PolicyClient, Verdict
@@ -145,6 +146,8 @@ class MixerInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
                 await context.abort(*_refusal(reply, verdict))
             metadata, changes = self._onward(seen, verdict)
             result = await serve(CallContext(context, exchange, metadata, changes, handler))
+            if handler.request_streaming:  # one who gives up just ends its messages; a turn later the call is cancelled
+                await asyncio.sleep(0)
         except Exception as exc:
             _end(exchange, context, exc)
             exchange.left_alone()
@@ -198,10 +201,7 @@ def _end(exchange: Exchange, context: Any, exc: Exception | None = None) -> None
     if message:
         trailers["grpc-message"] = message
     exchange.trailers(trailers, bytes_of(trailing))
-    if exchange.error == CLIENT_GONE:
-        exchange.close()
-    else:
-        exchange.complete()
+    exchange.complete()
 
 
 def _refusal(reply: LocalReply, verdict: Verdict) -> tuple[grpc.StatusCode, str, Metadata]:
