@@ -23,6 +23,7 @@ from proxy.client.bindings import HostSpecs, SpecIndex
 from proxy.client.config import HttpClientConfig, ServiceConfig, TcpClientConfig, Transport
 from proxy.client.engine import CheckEngine
 from proxy.client.forwarded import read_forwarded
+from proxy.client.hostnames import HOST, with_host
 from proxy.client.node import LocalNode
 from proxy.client.quotaspec import QuotaRules
 from proxy.client.services import HttpPlans, Plan, tcp_plan
@@ -33,7 +34,6 @@ from proxy.policy import NOT_CHECKED, Verdict
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.sidecar")
 
-HOST: Final = "destination.service.host"
 APIS: Final = 1_000
 """Combinations of service and bound specs whose APIs are kept ready."""
 
@@ -98,18 +98,21 @@ class SidecarClient:
         """The whole bag of a request; see `PolicyClient.compose`.
 
         An API's attributes stand between derived and forwarded ones. A peer that proved who it is has the last word
-        on ``source.namespace``; else the forwarded one wins. Nothing is forwarded to connections.
+        on ``source.namespace``; else the forwarded one wins. Nothing is forwarded to connections. Lowest is what the
+        key of the service tells by itself.
         """
         if tcp:
-            return LayeredBag(NOTHING, derived, self._tcp_plan.statics) if self._tcp_plan.statics else derived
+            statics = with_host(self._tcp_plan.statics, service, NOTHING, derived)
+            return LayeredBag(NOTHING, derived, statics) if statics else derived
         plan = self._plans.of(service)
         top = NOTHING
         if forwarded and not self._http_config.ignore_forwarded_attributes:
             top = _believed(forwarded, derived)
+        statics = with_host(plan.statics, service, top, derived)
         middle = derived
         if self._http_api and (plan.checks or plan.reports):
-            middle = ApiBag(self._api(plan, derived, top), derived)
-        return LayeredBag(top, middle, plan.statics) if top or plan.statics else middle
+            middle = ApiBag(self._api(plan, derived, top, statics), derived)
+        return LayeredBag(top, middle, statics) if top or statics else middle
 
     def check(
         self, bag: AttributeBag, *, service: str = "", tcp: bool = False, timeout_s: float | None = None
@@ -177,10 +180,10 @@ class SidecarClient:
         host = bag.lookup(HOST, ABSENT)
         return self._specs.of(host).rules if isinstance(host, str) else self._specs.of("").rules
 
-    def _api(self, plan: Plan, derived: AttributeBag, top: AttributeValues) -> HttpApi:
+    def _api(self, plan: Plan, derived: AttributeBag, top: AttributeValues, statics: AttributeValues) -> HttpApi:
         bound = _NO_SPECS
         if plan.bound and self._specs:
-            host = LayeredBag(top, derived, plan.statics).peek(HOST)
+            host = LayeredBag(top, derived, statics).peek(HOST)
             bound = self._specs.of(host if isinstance(host, str) else "")
         found = self._apis.get((plan, bound))
         if found is None:

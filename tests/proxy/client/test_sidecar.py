@@ -738,9 +738,9 @@ async def test_silence_of_mixer_is_told_once_and_not_to_users() -> None:
     closed = NetworkFailPolicy(policy=FailPolicy.FAIL_CLOSE)
     client = SidecarClient(silent, for_all_services(ServiceConfig(), Transport(network_fail_policy=closed)))
     with structlog.testing.capture_logs() as lines:
-        verdicts = [await ask(client, MappingBag({"a": str(n)})) for n in range(3)]
+        verdicts = [await ask(client, bag=MappingBag({"a": str(n)})) for n in range(3)]
         silent.fails = False
-        await ask(client, MappingBag({"a": "b"}))
+        await ask(client, bag=MappingBag({"a": "b"}))
 
     assert [line["event"] for line in lines] == ["mixer_gives_no_answer", "mixer_answers_again"]
     assert {(verdict.code, verdict.message) for verdict in verdicts} == {(Code.UNAVAILABLE, NO_DECISION)}
