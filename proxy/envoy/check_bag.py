@@ -258,7 +258,7 @@ HTTP_SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
             _STRING, "the same: all of it as JSON", "", _text(lambda seen: seen.token().raw_claims)
         ),
         "destination.labels": Source(
-            _MAP, "destination.labels", "", lambda seen: seen.local_labels() or ABSENT, in_log=True
+            _MAP, "destination.labels", "", lambda seen: seen.local_labels() or ABSENT
         ),
     }
 )  # fmt: skip
