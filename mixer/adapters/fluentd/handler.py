@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
+
 from mixer.adapters.base import Env, Handler, InstanceInfo
 from mixer.adapters.fluentd.chunks import EntryQueue
 from mixer.adapters.fluentd.connection import ForwardConnection
@@ -37,9 +39,10 @@ class FluentdHandler(Handler):
         *,
         batch_bytes: int,
         durable: bool,
+        log: structlog.stdlib.BoundLogger,
     ) -> None:
         self._encoder, self._queue, self._shipper, self._ledger = encoder, queue, shipper, ledger
-        self._batch_bytes, self._durable = batch_bytes, durable
+        self._batch_bytes, self._durable, self._log = batch_bytes, durable, log
         self._closed = False
 
     def handle_report(self, instances: Sequence[LogEntryInstance], /) -> None:
@@ -79,10 +82,15 @@ class FluentdHandler(Handler):
             return
         self._closed = True
         await self._shipper.aclose(timeout_s)
+        rest = self._ledger.buffered
+        if rest and self._durable:
+            self._log.info("fluentd_entries_left_in_spool", entries=rest)
+        elif rest:  # at the end of the process nobody will read the counter any more
+            self._log.warning("fluentd_entries_dropped", reason=Reason.CLOSED.value, entries=rest)
         if self._durable:
             self._ledger.leave()
         else:
-            self._ledger.drop(Reason.CLOSED, self._ledger.buffered)
+            self._ledger.drop(Reason.CLOSED, rest)
         await self._queue.aclose()
 
 
@@ -106,5 +114,11 @@ async def build(params: FluentdParams, instances: Sequence[InstanceInfo], env: E
     env.spawn(shipper.run())
     encoder = EntryEncoder(params, instances, env.clock)
     return FluentdHandler(
-        encoder, queue, shipper, ledger, batch_bytes=limits.batch_bytes, durable=bool(params.spool_directory)
+        encoder,
+        queue,
+        shipper,
+        ledger,
+        batch_bytes=limits.batch_bytes,
+        durable=bool(params.spool_directory),
+        log=env.log,
     )

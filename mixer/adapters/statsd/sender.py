@@ -114,7 +114,9 @@ class Sender:
             self._send_full()
             if self._packets.first is not None:
                 await asyncio.sleep(_LAST_PAUSE_S)
-        self._ledger.drop(Drop.CLOSED, self._packets.clear())
+        if rest := self._packets.clear():  # at the end of the process nobody will read the counter any more
+            self._env.log.warning("statsd_instances_dropped", reason=Drop.CLOSED.value, instances=rest)
+            self._ledger.drop(Drop.CLOSED, rest)
         self._disconnect()
 
     async def _connect(self) -> bool:

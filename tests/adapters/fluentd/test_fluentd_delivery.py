@@ -212,6 +212,7 @@ async def test_close_while_the_receiver_is_away_drops_with_a_count(bench, receiv
     await bench.until(lambda: bench.books().get("retries") == 1, step_s=60)
     await handler.aclose()
     assert bench.books() == {"accepted": 2, "dropped": 2, "closed": 2, "retries": 5}
+    assert [line["entries"] for line in bench.recording.logged if line["event"] == "fluentd_entries_dropped"] == [2]
     await asyncio.sleep(0)
     assert bench.recording.running == 0
     await receiver.start()
