@@ -207,8 +207,7 @@ class Run:
         for name, faults in self._injected.items():
             backend = self._backends[name]
             if name in books.TELEMETRY:
-                entries = backend.entries()
-                arrived = {i.partition("/")[0] for what, _, ids in entries if what == "taken" for i in ids}
+                arrived = backend.arrived()
                 row = books.telemetry_row(backend, metrics, sent, faults, burst)
                 row.require(burst <= arrived, f"{len(burst - arrived)} of the last {len(burst)} did not arrive")
             elif name == "opa":

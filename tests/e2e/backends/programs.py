@@ -189,6 +189,15 @@ class Backend:
             case _:
                 raise ValueError(fault)
 
+    def hit(self, number: int) -> None:
+        """A signal to its process, which may be gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._signal(number)
+
+    def arrived(self) -> set[str]:
+        """The distinct ids that it took."""
+        return {i.partition("/")[0] for what, _, ids in self.entries() if what == "taken" for i in ids}
+
     def entries(self) -> list[tuple[str, str, tuple[str, ...]]]:
         """The book: taken or refused, the delivery's id, the ids in it."""
         found = []
