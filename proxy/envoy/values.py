@@ -1,7 +1,8 @@
 """Attributes that come as text: what Envoy can only send as strings gets the type that its name stands for.
 
 A key is the name of an attribute. Names that Mixer's vocabulary knows have their type there; all others are strings.
-``name:type`` states another type, ``name[key]`` is one entry of a string map. Context extensions of ``ext_authz``
+``name:type`` states another type, ``name[key]`` is one entry of a string map; ``reporter.kind`` and its like stand for
+``context.reporter.kind``. Context extensions of ``ext_authz``
 and descriptor entries of the rate limit service are written so.
 """
 
@@ -98,6 +99,11 @@ WELL_KNOWN: Final[Mapping[str, str]] = MappingProxyType(
 )  # fmt: skip
 """Types of the names in Mixer's vocabulary that are no strings; ``config/mesh`` declares the same."""
 
+SHORT: Final[Mapping[str, str]] = MappingProxyType(
+    {f"reporter.{name}": f"context.reporter.{name}" for name in ("kind", "local", "uid")}
+)
+"""Names that people write for others; there are no attributes of these names."""
+
 
 def read_texts(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, AttributeValue], tuple[str, ...]]:
     """Attributes by name, and what is wrong with those that are left out; of one name twice the last counts."""
@@ -111,6 +117,7 @@ def read_texts(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, AttributeVal
                 values[name] = {**entries, keyed[2]: text} if isinstance(entries, Mapping) else {keyed[2]: text}
                 continue
             name, _, kind = key.partition(":")
+            name = SHORT.get(name, name)
             kind = kind or WELL_KNOWN.get(name, "string")
             if not name or kind not in TYPES:
                 raise ValueError(f"an attribute name is expected, and after a colon one of {', '.join(TYPES)}")

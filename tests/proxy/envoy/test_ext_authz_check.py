@@ -251,12 +251,12 @@ async def test_context_extensions_choose_the_service_and_are_attributes_of_their
     assert _counted(metrics, "mixer_envoy_left_out_total", "bad_context_extension") == 3
 
 
-@pytest.mark.parametrize("told_by", ["extension", "listener"])
+@pytest.mark.parametrize("told_by", ["context.reporter.kind", "reporter.kind", "listener"])
 async def test_the_listeners_address_is_no_destination_when_it_is_outbound(told_by: str) -> None:
     request = http_request()
     headers = {}
-    if told_by == "extension":
-        request.attributes.context_extensions["context.reporter.kind"] = "outbound"
+    if told_by != "listener":
+        request.attributes.context_extensions[told_by] = "outbound"
     else:
         headers["x_mixer_listener"] = "outbound_http"
 
