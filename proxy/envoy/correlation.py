@@ -139,13 +139,23 @@ def _key(name: str) -> bytes:
     return b"\x0a" + sized(name.encode()) + b"\x12"
 
 
+@cache
+def _forms(name: str) -> tuple[bytes, bytes, int]:
+    """A map entry that holds a text, with gaps for lengths of one byte and of two; and the length of its key."""
+    key = _key(name).replace(b"%", b"%%")
+    return b"\x0a%c" + key + b"%c\x1a%c%b", b"\x0a%c%c" + key + b"%c%c\x1a%c%c%b", len(_key(name))
+
+
 def _text_entry(name: str, value: str) -> bytes:
-    data, key = value.encode("utf-8", "replace"), _key(name)
+    data = value.encode("utf-8", "replace")
+    short, long, key = _forms(name)
     size = len(data)
-    head = b"\x1a" + _varint(size)
-    size += len(head)
-    middle = _varint(size)
-    return b"".join((b"\x0a", _varint(size + len(middle) + len(key)), key, middle, head, data))
+    if size + key < 125:  # short names and values, as most are
+        return short % (size + 3 + key, size + 2, size, data)
+    if 128 <= size < 16_000:  # and the attributes
+        entry, inner = size + 5 + key, size + 3
+        return long % (entry & 127 | 128, entry >> 7, inner & 127 | 128, inner >> 7, size & 127 | 128, size >> 7, data)
+    return b"\x0a" + sized(_key(name) + sized(b"\x1a" + sized(data)))
 
 
 def _entry(key: bytes, value: float | bool) -> bytes:
@@ -238,20 +248,20 @@ def attributes_text(values: Mapping[str, AttributeValue], limit: int = ATTRIBUTE
     if len(data) <= limit:
         return data.decode(), True
     tagged = {name: _tagged(value) for name, value in values.items()}
-    sizes: list[tuple[int, str, str]] = []
+    sizes: list[tuple[int, str, str | None]] = []
     for name, value in tagged.items():
         if isinstance(value, dict):
             sizes += ((len(_written([key, item])) + 1, name, key) for key, item in value.items())
-            sizes.append((len(name.encode()) + 6, name, ""))
+            sizes.append((len(_written(name)) + 4, name, None))
         else:
-            sizes.append((len(_written([name, value])) + 1, name, ""))
+            sizes.append((len(_written([name, value])) + 1, name, None))
     kept: dict[str, Any] = {}
     room = limit - 2
-    for size, name, key in sorted(sizes, key=lambda item: (bool(item[2]), item[0])):  # maps before their entries
-        if size > room or (key and name not in kept):
+    for size, name, key in sorted(sizes, key=lambda item: (item[2] is not None, item[0])):  # maps before their entries
+        if size > room or (key is not None and name not in kept):
             continue
         room -= size
-        if key:
+        if key is not None:
             kept[name][key] = tagged[name][key]
         else:
             kept[name] = {} if isinstance(tagged[name], dict) else tagged[name]

@@ -131,6 +131,21 @@ def test_attributes_keep_to_their_limit(values: dict[str, Any], limit: int) -> N
         assert value == expected or (isinstance(value, dict) and value.items() <= expected.items())
 
 
+@pytest.mark.parametrize(
+    ("values", "limit", "kept"),
+    [
+        pytest.param({"0000000": {"": "", "0": ""}}, 19, {}, id="an empty key"),
+        pytest.param({"\x1f": {"0": ""}}, 18, {}, id="a name that grows when it is escaped"),
+        pytest.param({"a": {"": "x", "b": "yyyyy"}}, 18, {"a": {"": "x"}}, id="the empty key is the small one"),
+    ],
+)
+def test_room_is_counted_as_written(values: dict[str, Any], limit: int, kept: dict[str, Any]) -> None:
+    text, whole = attributes_text(values, limit)
+
+    assert (read_attributes(text), whole) == (kept, False)
+    assert len(text.encode()) <= limit
+
+
 def test_the_largest_values_are_left_out_and_the_record_says_so() -> None:
     values = {"a": "short", "request.headers": {"cookie": "c" * 5000, "x-user": "bob"}, "b": "s" * 4500}
     found = read_record({HTTP_FILTER: written(CheckRecord(attributes=values))})
