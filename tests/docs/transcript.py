@@ -227,10 +227,10 @@ class Job:
         self._asked = True
 
     def end(self) -> None:
-        """End it; it must do so as it promises to, and ``http.server`` promises nothing."""
+        """End it; it must do so as it promises to, and some promise nothing."""
         self.ask_to_end()
         self._process.communicate(timeout=PATIENCE_S)
-        promised = (0, -signal.SIGTERM) if " -m http.server " in self.command else (0,)
+        promised = (0, -signal.SIGTERM) if re.search(r" -m http.server |\buvicorn ", self.command) else (0,)
         assert self._process.returncode in promised, f"{self.command} ended so: {self._complaint()}"
         self._errors.close()
 
