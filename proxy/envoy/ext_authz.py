@@ -29,6 +29,9 @@ from proxy.policy import PolicyClient, Verdict
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.envoy.ext_authz")
 
 _SERVICE: Final = "ext_authz"
+_CONNECTION: Final = Asked({}, tcp=True)
+_ANY_REQUEST: Final = Asked({})
+"""Does where the answer is the same whatever was asked: it passes, and no header changes."""
 
 
 class Decider:
@@ -110,11 +113,14 @@ class Authorization:
         verdict, record = await self._decider.decide(seen, timeout_s(head))
         self._answers.count(verdict)
         if seen.tcp:
-            asked = Asked({}, tcp=True)
+            asked = _CONNECTION
         else:
-            headers = seen.headers()
             forward = self._decider.forward(seen.service)
-            asked = Asked(headers, False, is_grpc(headers), bool(seen.forwarded), forward)
+            if forward or seen.forwarded or not verdict.ok or verdict.directive is not None:
+                headers = seen.headers()
+                asked = Asked(headers, False, is_grpc(headers), bool(seen.forwarded), forward)
+            else:
+                asked = _ANY_REQUEST
         answer, left_out = encode_check_response(verdict, asked, record)
         if seen.faults or left_out:
             for _ in seen.faults:

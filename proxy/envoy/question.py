@@ -22,6 +22,7 @@ LISTENER_HEADER: Final = "x-mixer-listener"
 DEADLINE_HEADER: Final = "x-envoy-expected-rq-timeout-ms"
 
 _NO_STATIC: Final[Mapping[str, AttributeValue]] = {}
+_NO_TEXTS: Final[Mapping[str, str]] = {}
 _SECOND: Final = 1_000_000_000
 known_principal: Final = lru_cache(maxsize=4096)(principal)
 
@@ -51,7 +52,8 @@ class GrpcSeen:
     """
 
     __slots__ = (
-        "_context", "_head", "_headers", "_http", "_now", "_token", "faults", "forwarded", "service", "static", "tcp",
+        "_context", "_head", "_headers", "_http", "_metadata", "_now", "_raw", "_token", "faults", "forwarded",
+        "service", "static", "tcp",
     )  # fmt: skip
 
     def __init__(self, context: AttributeContext, head: CallHead, now: Callable[[], int]) -> None:
@@ -66,7 +68,9 @@ class GrpcSeen:
         self._http: Any = context.request.http
         self._head = head
         self._now = now
+        self._raw: Mapping[str, str] = _NO_TEXTS
         self._headers: dict[str, str] | None = None
+        self._metadata: Any = context.metadata_context.filter_metadata if context.HasField("metadata_context") else {}
         self._token: Token | None = None
         self.static = _NO_STATIC
         self.faults: tuple[str, ...] = ()
@@ -85,7 +89,11 @@ class GrpcSeen:
             if not extensions:
                 self.static = static_of_listener(listener)
         if not self.tcp:
-            self.forwarded = self._all_headers().pop(FORWARDED_HEADER, "")
+            raw: Any = self._http.headers
+            if not raw and self._http.HasField("header_map"):
+                raw = _joined(self._http.header_map.headers)
+            self._raw = raw
+            self.forwarded = raw.get(FORWARDED_HEADER, "")
 
     @property
     def stream(self) -> str:
@@ -93,17 +101,12 @@ class GrpcSeen:
         return self._head.header(STREAM_HEADER)
 
     def headers(self) -> Mapping[str, str]:
-        """Headers without our own."""
+        """Headers without our own; copied for the first who asks for all of them."""
         headers = self._headers
-        return self._all_headers() if headers is None else headers
-
-    def _all_headers(self) -> dict[str, str]:
-        headers = dict(self._http.headers)
-        if not headers and self._http.HasField("header_map"):
-            headers = _joined(self._http.header_map.headers)
-        for name in OWN_HEADERS[1:]:
-            headers.pop(name, None)
-        self._headers = headers
+        if headers is None:
+            self._headers = headers = dict(self._raw)
+            for name in OWN_HEADERS:
+                headers.pop(name, None)
         return headers
 
     def method(self) -> str:
@@ -162,7 +165,7 @@ class GrpcSeen:
     def token(self) -> Token:
         """What the JWT filter verified."""
         if self._token is None:
-            self._token = token_of(self._context.metadata_context.filter_metadata)
+            self._token = token_of(self._metadata)
         return self._token
 
     def local_labels(self) -> Mapping[str, str]:
@@ -171,8 +174,8 @@ class GrpcSeen:
 
     def filter_metadata(self, name: str) -> Mapping[str, str]:
         """Strings, and lists of strings, in a filter's metadata."""
-        metadata = self._context.metadata_context.filter_metadata
-        return metadata_map(metadata[name]) if name in metadata else {}
+        metadata = self._metadata
+        return metadata_map(metadata[name]) if name in metadata else _NO_TEXTS
 
 
 def _joined(pairs: Any) -> dict[str, str]:
