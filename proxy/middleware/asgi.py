@@ -77,6 +77,8 @@ class MixerMiddleware:
             if self._excluded(scope["path"]):
                 await self._app(_without_forwarded(scope, ""), receive, send)
                 return
+            if not isinstance(scope["headers"], list | tuple):  # ASGI lets them be read once
+                scope = {**scope, "headers": list(scope["headers"])}
             client = self._holder.client or await self._holder.open()
             serve = self._serve_http if kind == "http" else self._serve_socket
             await serve(client, scope, receive, send)

@@ -56,8 +56,8 @@ class HttpFlow:
         """Send a message to the client."""
         exchange = self._exchange
         kind = message["type"]
-        if kind == "http.response.start" and self._changes is not None:
-            message = {**message, "headers": self._changes.applied(message.get("headers") or ())}
+        if kind == "http.response.start":
+            message = _settled(message, self._changes)
         try:
             await self._send(message)
         except OSError:  # so servers say that nobody is there any more
@@ -131,8 +131,8 @@ class WebSocketFlow:
         """Send a message to the client."""
         exchange = self._exchange
         kind = message["type"]
-        if kind in ("websocket.accept", "websocket.http.response.start") and self._changes is not None:
-            message = {**message, "headers": self._changes.applied(message.get("headers") or ())}
+        if kind in ("websocket.accept", "websocket.http.response.start"):
+            message = _settled(message, self._changes)
         try:
             await self._send(message)
         except OSError:
@@ -161,6 +161,14 @@ class WebSocketFlow:
     def _begins(self, status: int, message: Message) -> None:
         headers = tuple(message.get("headers") or ())
         self._exchange.begins(status, header_map(headers), bytes_of(headers))
+
+
+def _settled(message: Message, changes: Changes | None) -> Message:
+    """The head of a response after header operations; its headers can be read several times."""
+    headers = message.get("headers") or ()
+    if changes is not None:
+        return {**message, "headers": changes.applied(headers)}
+    return message if isinstance(headers, list | tuple) else {**message, "headers": list(headers)}
 
 
 def _message_bytes(message: Message) -> int:

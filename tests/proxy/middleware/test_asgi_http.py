@@ -250,6 +250,22 @@ async def test_scope_is_the_servers_own_when_nothing_is_changed() -> None:
     assert app.scope is scope
 
 
+async def test_headers_that_can_be_read_only_once_reach_everybody() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 200, "headers": iter([(b"x", b"1")])})
+        await send({"type": "http.response.body"})
+
+    seen: list[Any] = []
+    policy = FakePolicy()
+    wire = await served(policy, app, http_scope() | {"headers": iter([(b"host", b"h"), (b"y", b"2")])})
+
+    assert seen == [(b"host", b"h"), (b"y", b"2")]
+    assert wire.headers == [("x", "1")]
+    assert policy.record["request.headers"]["y"] == "2"  # type: ignore[index]
+    assert policy.record["response.headers"]["x"] == "1"  # type: ignore[index]
+
+
 async def test_attributes_stay_when_the_application_changes_the_scope() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["path"] = scope["raw_path"] = scope["method"] = scope["query_string"] = "changed"

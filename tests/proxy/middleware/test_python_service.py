@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 import uvicorn
 from grpc import aio
 
+import proxy.middleware
 from mixer.cli.ports import read_ready_line
 from proxy.client import HttpClientConfig, SidecarClient, read_config
 from proxy.middleware import MixerInterceptor, MixerMiddleware, mixer_client, one_service
@@ -302,6 +304,16 @@ async def test_fail_policy_decides_while_mixer_is_away(policy: str, status: int)
     assert found == status
     if status == 503:
         assert text == "UNAVAILABLE:no decision could be made"
+
+
+async def test_example_of_the_package_works(mixer: Mixer) -> None:
+    text = textwrap.dedent(str(proxy.middleware.__doc__).split("::\n")[1].rpartition("\n\nA gRPC")[0])
+    names: dict[str, Any] = {}
+    exec(text.replace("127.0.0.1:9091", mixer.address), names)
+
+    async with running(names["app"]) as url:
+        assert (await get(f"{url}/"))[:2] == (200, "hello")
+        assert (await get(f"{url}/admin"))[0] == 403
 
 
 async def test_known_decisions_hold_while_mixer_is_away(tmp_path: Path) -> None:
