@@ -207,7 +207,7 @@ _CONNECTION: Final[Mapping[str, Source]] = {
         lambda seen: seen.has_peer_certificate(),
     ),
     "connection.requested_server_name": Source(
-        _STRING, "tls_session.sni", "x-mixer-sni", _text(lambda seen: seen.server_name()), in_log=True
+        _STRING, "tls_session.sni", "x-mixer-sni", _text(lambda seen: seen.server_name())
     ),
 }  # fmt: skip
 
