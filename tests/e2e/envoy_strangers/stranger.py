@@ -57,6 +57,7 @@ VARIABLES = {
                 "destination.service.host", "destination.service.name", "destination.service.namespace",
                 "connection.requested_server_name", "connection.event", "connection.id", "request.auth.principal",
                 "request.auth.audiences", "request.auth.presenter", "request.auth.raw_claims", "response.grpc_status",
+                "request.useragent",
             ),
             '""',
         ),

@@ -225,7 +225,9 @@ async def test_directive(mesh: Stranger) -> None:
     assert seen["headers"]["x-custom"] == "old,more"
     assert seen["headers"]["x-new"].replace(", ", ",") == "N1,N2"
     assert "user-agent" not in seen["headers"]
-    await mesh.record("/directive", response_code=200)
+    record = await mesh.record("/directive", response_code=200)
+    assert record["header:x-custom"] == "old", "as the client sent it"
+    assert record["request.useragent"].startswith("curl/"), "though it was taken away"
 
 
 @pytest.mark.parametrize(
