@@ -628,6 +628,25 @@ async def test_check_is_told_service_and_time_limit(later: bool) -> None:
     assert (policy.services, policy.timeouts) == (["cart", "cart"], [0.5])
 
 
+async def test_nothing_is_read_or_sent_while_the_decision_is_pending() -> None:
+    """Flow control of the server holds back the body. Source: spec proxy 11."""
+    gate = asyncio.Event()
+
+    class Slow(FakePolicy):
+        async def _answer(self) -> Verdict:
+            await gate.wait()
+            return self.verdict
+
+    wire, app = Wire(body(b"a", b"b")), Echo()
+    task = asyncio.create_task(middleware(Slow(later=True), app)(http_scope(), wire.receive, wire.send))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (len(wire.incoming), wire.sent, app.scopes) == (2, [], [])
+    gate.set()
+    await task
+    assert wire.body == "ab"
+
+
 async def test_end_of_the_request_waits_until_the_record_is_taken() -> None:
     gate = asyncio.Event()
 
