@@ -60,6 +60,7 @@ from proxy.envoy.check_bag import HTTP_SOURCES, TCP_SOURCES, Source
 from proxy.envoy.metrics import PolicyMetrics
 from proxy.envoy.otlp import OtlpMetrics
 from proxy.envoy.values import WELL_KNOWN
+from proxy.middleware.metrics import MiddlewareMetrics
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -420,6 +421,11 @@ def envoy_metrics() -> str:
     return table(_METRIC_HEAD, (row for each in made for row in metric_rows(vars(each).values())))
 
 
+def middleware_metrics() -> str:
+    """Those of the middleware of Python services."""
+    return table(_METRIC_HEAD, metric_rows(vars(MiddlewareMetrics(CollectorRegistry())).values()))
+
+
 def mixproxy_metrics() -> str:
     """Those of the sidecar client and of its delivery, as a new mixproxy shows them."""
 
@@ -515,6 +521,7 @@ SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "adapter metrics": adapter_metrics,
     "envoy metrics": envoy_metrics,
     "mixproxy metrics": mixproxy_metrics,
+    "middleware metrics": middleware_metrics,
     "prometheus metrics": prometheus_metrics,
     "commands": commands,
     "envoy requests": envoy_requests,
