@@ -32,6 +32,13 @@ LONGEST_CALL_S: Final = 60.0
 MOST_CALLS: Final = 1000
 """Calls in progress for one handler; more than that wait for a backend that will not catch up."""
 
+SILENCE_S: Final = 1.0
+"""A connection on which nothing came for so long, while a call waited in vain from beginning to end, is made anew.
+
+It may lead nowhere without anybody being told. Under a load of calls that give up soon, gRPC's keepalive does not
+find out, and no later call would be answered either.
+"""
+
 SESSION_LIMIT_S: Final = 5.0
 SESSION_AGAIN_S: Final = 1.0
 """After a session was refused, none is asked for until so much later."""
@@ -49,7 +56,8 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # A peer that is cut off while calls wait for it is noticed; idle connections send nothing, as gRPC's servers ask.
+    # A peer that is cut off while a long call waits is noticed; idle connections send nothing, as gRPC's servers ask.
+    # Short calls need more than that, see `SILENCE_S`.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 0),
@@ -124,6 +132,8 @@ class Backend:
         self._target = connection.address
         self._channel: grpc.aio.Channel | None = None
         self._certificates_used: tuple[bytes | None, ...] = ()
+        self._heard = 0.0
+        """When something last came over the channel, in the time of the event loop; at first when it was made."""
         self._retired: list[grpc.aio.Channel] = []
         self._methods: dict[str, Any] = {}
         """The channel's methods that were called, by path."""
@@ -154,6 +164,7 @@ class Backend:
             return self._channel
         former = self._channel
         self._methods = {}
+        self._heard = asyncio.get_running_loop().time()
         if certificates is None:
             self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
             return self._channel
@@ -165,12 +176,24 @@ class Backend:
         self._channel = grpc.aio.secure_channel(self._target, certificates.credentials(), options=options)
         if former is not None:
             self._env.log.info("certificates_changed", address=self._connection.address)
-            self._retired.append(former)
-            self._env.spawn(self._retire(former))
+            self._replace(former)
         return self._channel
 
+    def _answerless(self, channel: grpc.aio.Channel, began: float) -> None:
+        """A call that began then was given up; see `SILENCE_S`."""
+        silent_s = asyncio.get_running_loop().time() - self._heard
+        if channel is self._channel and self._heard <= began and silent_s >= SILENCE_S:
+            self._env.log.info("backend_is_silent", address=self._connection.address, outcome="connecting anew")
+            self._channel = None
+            self._replace(channel)
+
+    def _replace(self, former: grpc.aio.Channel) -> None:
+        """Let the calls on a channel end, then close it."""
+        self._retired.append(former)
+        self._env.spawn(self._retire(former))
+
     async def _retire(self, channel: grpc.aio.Channel) -> None:
-        await channel.close(self._limit_s)
+        await channel.close(self._limit_s + _GRACE_S)
         self._retired.remove(channel)
 
     async def handle(self, path: str, request: Any, *, takes_config: bool, instances: int = 0) -> bytes:
@@ -280,14 +303,26 @@ class Backend:
 
     async def _call(self, path: str, request: bytes, until: float) -> bytes:
         metadata = await self._tokens.metadata()
-        left_s = max(until - asyncio.get_running_loop().time(), 0.001)
+        began = asyncio.get_running_loop().time()
+        left_s = max(until - began, 0.001)
+        channel: grpc.aio.Channel | None = None
         try:
             channel = self._connected()
             method = self._methods.get(path)
             if method is None:
                 method = self._methods[path] = channel.unary_unary(path)
             answer = await method(request, timeout=left_s, metadata=metadata)
+        except asyncio.CancelledError:
+            if not _is_told_to_end():
+                raise BackendUnavailableError(self._text("the connection was closed")) from None
+            if channel is not None:
+                self._answerless(channel, began)
+            raise
         except grpc.aio.AioRpcError as exc:
+            if exc.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._note_life(channel)
+            elif channel is not None:
+                self._answerless(channel, began)
             if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
                 self._tokens.refused()
             kind = BackendUnavailableError if exc.code() in _TRANSIENT else BackendRejectedError
@@ -296,7 +331,12 @@ class Backend:
             raise BackendUnavailableError(self._text(str(exc))) from exc
         except (ValueError, TypeError) as exc:  # never the traceback, which would show the token
             raise BackendRejectedError(self._text(f"no call can be made: {type(exc).__name__}")) from None
+        self._note_life(channel)
         return bytes(answer)
+
+    def _note_life(self, channel: grpc.aio.Channel | None) -> None:
+        if channel is self._channel:
+            self._heard = asyncio.get_running_loop().time()
 
     def _explained(self, exc: grpc.aio.AioRpcError) -> str:
         code = exc.code().name.title().replace("_", "")
@@ -324,6 +364,12 @@ class Backend:
         await asyncio.gather(*(channel.close(None) for channel in channels))
         if self._relay is not None:
             await self._relay.aclose()
+
+
+def _is_told_to_end() -> bool:
+    """Whether a cancellation is about this task, and not about a call on a channel that was closed."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _checks_identity() -> bool:

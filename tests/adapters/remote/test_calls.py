@@ -20,6 +20,7 @@ from mixer.templates.authorization import Action, AuthorizationInstance, Subject
 from mixer.templates.listentry import ListEntryInstance
 from mixer.templates.metric import MetricInstance
 from tests.adapters.remote.remote_support import Seen, adapter, built, calling, instance, served
+from tests.e2e.backends.relay import Relay
 
 NAME = "i.instance.istio-system"
 NOW = Timestamp(1_700_000_000_123_456_789)
@@ -303,6 +304,44 @@ async def test_a_slow_backend_is_cut_off_at_the_time_out_of_the_connection() -> 
         with pytest.raises(BackendUnavailableError, match="code = DeadlineExceeded"):
             await handler.handle_check(built(made))
         assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("session_based", [False, True], ids=["params", "session"])
+async def test_a_connection_that_leads_nowhere_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch, session_based: bool
+) -> None:
+    """A router that forgot the connection tells nobody, and calls that give up soon leave keepalive no time."""
+    monkeypatch.setattr(backend, "SILENCE_S", 0.1)
+    made = instance("checknothing", {})
+    async with (
+        served(adapter(Seen())) as server,
+        Relay(server.port) as relay,
+        calling(relay.port, [made], session_based=session_based, timeout="300ms") as handler,
+    ):
+        await handler.handle_check(built(made))
+
+        relay.bore()
+        with pytest.raises(BackendUnavailableError):
+            await handler.handle_check(built(made))
+
+        assert (await handler.handle_check(built(made))).status.code == Code.OK
+
+
+async def test_calls_under_way_when_the_handler_closes_fail_as_if_the_backend_were_away() -> None:
+    made = instance("checknothing", {})
+    hang = asyncio.Event()
+
+    async def answer() -> CheckResult:
+        await hang.wait()
+        return CheckResult()
+
+    async with served(adapter(Seen(answer=answer))) as server:
+        async with calling(server.port, [made]) as handler:
+            call = asyncio.ensure_future(handler.handle_check(built(made)))
+            await asyncio.sleep(0.05)
+        hang.set()
+        with pytest.raises(BackendUnavailableError, match="the connection was closed"):
+            await call
 
 
 async def test_more_calls_than_a_backend_can_have_waiting_fail_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

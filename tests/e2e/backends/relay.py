@@ -32,10 +32,12 @@ class Relay:
 
     async def __aexit__(self, *_: object) -> None:
         self.deafen()
+        await asyncio.sleep(0.01)  # what the system has accepted becomes a task, too
         self.cut()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # the loop closes what was aborted
 
     async def listen(self) -> None:
         """Accept connections (again)."""
@@ -74,6 +76,9 @@ class Relay:
         except OSError:
             writer.transport.abort()
             return
+        except BaseException:
+            writer.transport.abort()
+            raise
         connection = _Connection((writer, far_writer))
         self._connections.add(connection)
         ways = [
