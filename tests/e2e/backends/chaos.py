@@ -19,17 +19,19 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from tests.e2e.backends import books
 from tests.e2e.backends.books import Metrics, Row
 from tests.e2e.backends.configuration import LIMIT, objects, write
-from tests.e2e.backends.load import Answer, Load
+from tests.e2e.backends.load import KINDS, Answer, Load
 from tests.e2e.backends.programs import Backend, Mixs, RedisBackend, make_backend
 
 NAMES = ("fluentd", "otlp", "zipkin", "statsd", "unix", "opa", "redis", "guests")
 LAST_REPORTS = 4
-AFTERMATH_S = 3.0
-"""How long after a fault Checks of its backend may still notice it: time-outs, and pauses that spare it."""
+WELL_AGAIN_S = 20.0
+"""Within this time after a fault its backend's Checks are as before: time-outs, pauses that spare it, keepalive."""
+INF = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Outcome:
     rows: list[Row]
     seconds: float
     drained_s: float
-    well_s: dict[str, float]
+    well_s: dict[tuple[str, str], list[float]]
+    """For each backend of Checks and each fault: how long after it all was well again."""
     answers: list[Answer]
     fair: list[Answer]
     calm: list[Answer]
@@ -74,8 +77,10 @@ class Outcome:
     def wrong(self) -> list[str]:
         """All that does not hold; empty is good."""
         found = [f"{row.backend}: {text}" for row in self.rows for text in row.wrong]
-        found += [f"{kind}: never well again" for kind, took_s in self.well_s.items() if took_s == float("inf")]
-        if self.drained_s == float("inf"):
+        found += [
+            f"{name}: never well after {fault}" for (name, fault), took in self.well_s.items() if max(took) == INF
+        ]
+        if self.drained_s == INF:
             found.append("buffers never became empty")
         if self.code:
             found.append(f"mixs ended with {self.code}")
@@ -105,10 +110,12 @@ class Outcome:
                 took = sorted(a.took_s * 1000 for a in answers if a.kind == kind) or [0.0]
                 cells += [len(took), *(f"{took[min(int(len(took) * q), len(took) - 1)]:.1f}" for q in (0.5, 0.99, 1))]
             lines.append(f"| {kind} | " + " | ".join(map(str, cells)) + " |")
-        well = ", ".join(f"{kind} {took:.2f}" for kind, took in self.well_s.items())
+        lines += ["", "| Checks well after | seconds: median | most |", "|---|---|---|"]
+        for (name, fault), took in sorted(self.well_s.items()):
+            lines.append(f"| {name}: {fault} | {median(took):.2f} | {max(took):.2f} |")
         lines.append(
-            f"\n{self.seconds:.0f} s; buffers empty {self.drained_s:.2f} s after the last fault; Checks well after: "
-            f"{well} s; the load itself had to wait {len(self.stalls)} times, "
+            f"\n{self.seconds:.0f} s; buffers empty {self.drained_s:.2f} s after the last fault; "
+            f"the load itself had to wait {len(self.stalls)} times, "
             f"{sum(end - begin for begin, end in self.stalls):.1f} s in all"
         )
         lines += [f"faults of {name}: {dict(sorted(done.items()))}" for name, done in self.injected.items()]
@@ -124,6 +131,7 @@ class Run:
         self._backends = {name: make_backend(name, folder) for name in NAMES}
         self._troubled: list[tuple[str, float, float]] = []
         self._limits: dict[str, int] = {}
+        self._well_s: dict[tuple[str, str], list[float]] = {}
         self._injected: dict[str, Counter[str]] = {name: Counter() for name in NAMES}
 
     async def __call__(self) -> Outcome:
@@ -140,10 +148,10 @@ class Run:
             stack.callback(mixs.stop, signal.SIGKILL)
             await asyncio.to_thread(mixs.start)
             load = await stack.enter_async_context(Load(mixs.target, self._key_prefix))
-            await load.until_well(10)
+            for kind in KINDS:
+                await load.until_well(kind, 10)
             await asyncio.gather(*(self._torment(backend, load) for backend in self._backends.values()))
             last = time.monotonic()
-            well_s = await load.until_well(20)
             await load.stop()
             drained_s = await self._drained(mixs, last)
             metrics = Metrics(await asyncio.to_thread(mixs.metrics))
@@ -157,7 +165,7 @@ class Run:
             self._rows(metrics, load, before, fair, calm),
             time.monotonic() - began,
             drained_s,
-            well_s,
+            self._well_s,
             load.answers,
             fair,
             calm,
@@ -179,6 +187,9 @@ class Run:
             began, prefix = time.monotonic(), self._key_prefix()
             await backend.suffer(fault, chance)
             self._injected[backend.name][fault] += 1
+            if backend.name in KINDS:
+                took_s = await load.until_well(backend.name, WELL_AGAIN_S)
+                self._well_s.setdefault((backend.name, fault), []).append(took_s)
             self._troubled.append((backend.name, began, time.monotonic()))
             if self._key_prefix() != prefix:
                 # The key of this moment may have been charged in two lives of Redis.
@@ -188,7 +199,7 @@ class Run:
 
     def _is_calm(self, answer: Answer) -> bool:
         return not any(
-            name == answer.kind and began <= answer.at + answer.took_s and answer.at <= ended + AFTERMATH_S
+            name == answer.kind and began <= answer.at + answer.took_s and answer.at <= ended
             for name, began, ended in self._troubled
         )
 
@@ -198,7 +209,7 @@ class Run:
             if not Metrics(await asyncio.to_thread(mixs.metrics)).waiting():
                 return time.monotonic() - since
             await asyncio.sleep(0.1)
-        return float("inf")
+        return INF
 
     def _rows(self, metrics: Metrics, load: Load, before: int, fair: list[Answer], calm: list[Answer]) -> list[Row]:
         """The last Reports came after the metrics were read, and Mixer was told to end at once: they all arrive."""
