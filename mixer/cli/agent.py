@@ -31,6 +31,7 @@ from proxy.envoy.ext_authz_http import HttpAuthorization
 from proxy.envoy.metrics import PolicyMetrics
 from proxy.envoy.otlp import OtlpMetrics, Traces
 from proxy.envoy.rate_limit import RateLimits
+from proxy.envoy.recent import RecentChecks
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.cli.agent")
 
@@ -185,11 +186,12 @@ class Agent:
             if self._store is not None:
                 self._configure(await self._store.load())
             metrics = PolicyMetrics(self.registry)
-            decider = Decider(self.client, report_headers=options.report_headers)
+            recent = RecentChecks()
+            decider = Decider(self.client, report_headers=options.report_headers, recent=recent)
             services: Methods = (
                 Authorization(decider, metrics).methods
                 | RateLimits(self.client, metrics).methods
-                | AccessLog(self.client, AccessLogMetrics(self.registry)).methods
+                | AccessLog(self.client, AccessLogMetrics(self.registry), recent=recent).methods
                 | Traces(self.client, OtlpMetrics(self.registry)).methods
             )
             methods = guarded(services, lambda: True, _Rpcs(self.registry), self._draining)

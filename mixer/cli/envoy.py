@@ -37,6 +37,7 @@ from proxy.envoy.ext_authz_http import HttpAuthorization
 from proxy.envoy.metrics import PolicyMetrics
 from proxy.envoy.otlp import OtlpMetrics, Traces
 from proxy.envoy.rate_limit import RateLimits
+from proxy.envoy.recent import RecentChecks
 from proxy.mixer import CheckCall, MixerCallError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.cli.envoy")
@@ -93,7 +94,8 @@ class EnvoyGuest:
         controller, registry = house.controller, house.metrics.registry
         self.client = SidecarClient(InProcessMixer(controller), HTTP_CLIENT, TCP_CLIENT, registry=registry)
         metrics = PolicyMetrics(registry)
-        decider = Decider(self.client, lambda: controller.dispatcher.binding.snapshot.wanted)
+        recent = RecentChecks()
+        decider = Decider(self.client, lambda: controller.dispatcher.binding.snapshot.wanted, recent=recent)
         self.http_server = HttpAuthorization(decider, metrics, controller.ready.is_set).server
         self._problems = Gauge(
             "mixer_proxy_config_problems",
@@ -105,7 +107,7 @@ class EnvoyGuest:
         self.methods = (
             Authorization(decider, metrics).methods
             | RateLimits(self.client, metrics).methods
-            | AccessLog(self.client, AccessLogMetrics(registry)).methods
+            | AccessLog(self.client, AccessLogMetrics(registry), recent=recent).methods
             | Traces(self.client, OtlpMetrics(registry)).methods
         )
 

@@ -35,6 +35,7 @@ from proxy.envoy.log_connections import DEFAULT_LIMITS, OTHER_TYPE, ConnectionLi
 from proxy.envoy.log_entry import LogStream, log_stream
 from proxy.envoy.log_http import HttpEntry, request_bag, response_bag
 from proxy.envoy.log_tcp import TcpEntry, connection_bag, event_bag
+from proxy.envoy.recent import RecentChecks
 from proxy.policy import PolicyClient
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.envoy.access_log")
@@ -96,6 +97,7 @@ class AccessLog:
         limits: ConnectionLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], int] = time.time_ns,
+        recent: RecentChecks | None = None,
     ) -> None:
         """Prepare.
 
@@ -105,6 +107,7 @@ class AccessLog:
             limits: Bounds of what is known of connections.
             clock: Seconds, only going forward.
             now: Nanoseconds since 1970.
+            recent: Checks of connections, as far as this process made them.
         """
         self._client = client
         self._metrics = metrics
@@ -114,7 +117,7 @@ class AccessLog:
         self._http_records = metrics.records.labels("http")
         self._tcp_records = metrics.records.labels("tcp")
         self._now = now
-        self._connections = Connections(self._drop, metrics.resumed.inc, limits, wall=self._wall)
+        self._connections = Connections(self._drop, metrics.resumed.inc, limits, wall=self._wall, recent=recent)
         metrics.connections.set_function(lambda: len(self._connections))
 
     @property

@@ -122,6 +122,7 @@ class Source:
         http: Where it is in the HTTP form; empty when it is not.
         read: Fetches it.
         in_log: A log entry tells it as well, so it need not be kept until then.
+        as_left: The log entry tells it as it left for the service, so it is kept when the answer changes headers.
     """
 
     type: ValueType
@@ -129,6 +130,7 @@ class Source:
     http: str
     read: Callable[[Seen], AttributeValue | Absent]
     in_log: bool = False
+    as_left: bool = False
 
 
 def _text(read: Callable[[Seen], str]) -> Callable[[Seen], AttributeValue | Absent]:
@@ -230,9 +232,9 @@ HTTP_SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
             _STRING, "request.http.scheme, http by default", "x-forwarded-proto", lambda seen: seen.scheme() or "http",
             in_log=True,
         ),
-        "request.referer": Source(_STRING, "header referer", "header referer", _header("referer"), in_log=True),
+        "request.referer": Source(_STRING, "header referer", "header referer", _header("referer"), True, True),
         "request.useragent": Source(
-            _STRING, "header user-agent", "header user-agent", _header("user-agent"), in_log=True
+            _STRING, "header user-agent", "header user-agent", _header("user-agent"), True, True
         ),
         "request.time": Source(
             ValueType.TIMESTAMP, "request.time", "time of arrival", lambda seen: seen.time(), in_log=True

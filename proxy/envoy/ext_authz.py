@@ -24,6 +24,7 @@ from proxy.envoy.gen.auth_pb2 import CheckRequest
 from proxy.envoy.keeping import Keeper
 from proxy.envoy.metrics import AnswerCounter, PolicyMetrics
 from proxy.envoy.question import GrpcSeen, timeout_s
+from proxy.envoy.recent import RecentChecks
 from proxy.policy import PolicyClient, Verdict
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.envoy.ext_authz")
@@ -42,6 +43,7 @@ class Decider:
         client: PolicyClient,
         wanted: Callable[[], Wanted | None] = lambda: None,
         report_headers: Collection[str] = (),
+        recent: RecentChecks | None = None,
     ) -> None:
         """Prepare.
 
@@ -49,7 +51,9 @@ class Decider:
             client: Gives verdicts.
             wanted: Tells which attributes reports read, None when that is not known.
             report_headers: Request headers that reports shall have when it is not known.
+            recent: Is told of the checks of connections.
         """
+        self._recent = recent
         self._client = client
         self._keeper = Keeper(wanted, report_headers)
         self._prefix = os.urandom(6).hex()
@@ -68,7 +72,9 @@ class Decider:
             seen.stream or f"{self._prefix}-{self._count}",
             seen.service,
             seen.forwarded,
-            self._keeper.pick(derived, seen.static, tcp=tcp),
+            self._keeper.pick(
+                derived, seen.static, tcp=tcp, changed=directive is not None and bool(directive.request_headers)
+            ),
             verdict.check_cache_hit,
             verdict.quota_cache_hit,
             verdict.code,
@@ -77,6 +83,8 @@ class Decider:
             verdict.checked,
             verdict.failed,
         )
+        if tcp and self._recent is not None and seen.stream:
+            self._recent.put(seen.stream, record)
         return verdict, record
 
     def forward(self, service: str) -> str:

@@ -27,7 +27,7 @@ class Keeper:
         self._default = _ALL | Wanted({"request.headers": frozenset(headers)}) if headers else _ALL
         self._known: Wanted | None = None
         self._everything = True
-        self._names: dict[bool, tuple[tuple[str, frozenset[str] | None], ...]] = {}
+        self._names: dict[tuple[bool, bool], tuple[tuple[str, frozenset[str] | None], ...]] = {}
         self._look(None)
 
     def _look(self, wanted: Wanted | None) -> None:
@@ -35,17 +35,29 @@ class Keeper:
         self._everything = wanted is None
         attributes = (self._default if wanted is None else wanted).attributes
         for tcp, sources in ((False, HTTP_SOURCES), (True, TCP_SOURCES)):
-            self._names[tcp] = tuple(
-                (name, attributes[name]) for name, source in sources.items() if not source.in_log and name in attributes
-            )
+            for changed in (False, True):
+                self._names[tcp, changed] = tuple(
+                    (name, attributes[name])
+                    for name, source in sources.items()
+                    if name in attributes and (not source.in_log or (changed and source.as_left))
+                )
 
-    def pick(self, bag: AttributeBag, static: Mapping[str, AttributeValue], *, tcp: bool) -> dict[str, AttributeValue]:
-        """The attributes to keep of a bag; of maps only the entries that are read."""
+    def pick(
+        self, bag: AttributeBag, static: Mapping[str, AttributeValue], *, tcp: bool, changed: bool = False
+    ) -> dict[str, AttributeValue]:
+        """The attributes to keep of a bag; of maps only the entries that are read.
+
+        Args:
+            bag: What was seen.
+            static: What was configured for the route.
+            tcp: It is a connection.
+            changed: The answer changes headers of the request.
+        """
         wanted = self._wanted()
         if wanted is not self._known:
             self._look(wanted)
         kept: dict[str, AttributeValue] = {}
-        for name, keys in self._names[tcp]:
+        for name, keys in self._names[tcp, changed]:
             value = bag.peek(name)
             if value is ABSENT:
                 continue

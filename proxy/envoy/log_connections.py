@@ -3,6 +3,7 @@
 Envoy logs totals, so what is new since the last ``continue`` is worked out here, by connection and whichever stream
 its entries come in. It logs a connection's opening before the check has an answer; the opening waits until a later
 entry shows that the connection was allowed, or for a moment, and is dropped when the connection turns out denied.
+After that moment the check that this process made, if it did, says who connected: the entry itself cannot yet.
 Nothing here waits or reads a clock. Source: spec envoy 4.3, spec proxy 4.
 
 Of a connection that is not in the table, because this process began later or the table was full, it cannot be known
@@ -28,6 +29,7 @@ from proxy.envoy.gen.accesslog_pb2 import (
 )
 from proxy.envoy.log_entry import LogStream, count, duration_of, timestamp_of
 from proxy.envoy.log_tcp import Event, TcpEntry, Traffic
+from proxy.envoy.recent import RecentChecks
 
 DENIED_OPEN: Final = "denied_open"
 OTHER_TYPE: Final = "other_type"
@@ -86,6 +88,7 @@ class Connections:
         on_resume: Is told of each connection that was found midway, whose bytes so far are not counted.
         limits: Bounds.
         wall: The time, for events that Envoy gives none.
+        recent: Checks of connections, as far as this process made them.
     """
 
     def __init__(
@@ -95,7 +98,9 @@ class Connections:
         limits: ConnectionLimits = DEFAULT_LIMITS,
         *,
         wall: Callable[[], Timestamp],
+        recent: RecentChecks | None = None,
     ) -> None:
+        self._recent = RecentChecks() if recent is None else recent
         self._on_drop = on_drop
         self._on_resume = on_resume
         self._limits = limits
@@ -205,11 +210,12 @@ class Connections:
         held, connection.held = connection.held, None
         if held is None:
             return []
-        if later is not None and is_denied(later):
+        check = self._recent.take(held.common.stream_id)
+        if (later is not None and is_denied(later)) or (check is not None and check.code):
             self._on_drop(DENIED_OPEN)
             return []
         time = timestamp_of(held.common.start_time)
-        return [TcpEntry(held.stream, held.common, Event.OPEN, Traffic(), time, later)]
+        return [TcpEntry(held.stream, held.common, Event.OPEN, Traffic(), time, later, check)]
 
 
 def _traffic(entry: TCPAccessLogEntry, connection: _Connection | None) -> Traffic:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mixer.attributes import ABSENT, Absent, AttributeBag, AttributeValue, Timestamp
+from proxy.envoy.correlation import CheckRecord
 from proxy.envoy.flags import flags_text
 from proxy.envoy.gen.accesslog_pb2 import AccessLogCommon
 from proxy.envoy.log_bag import DerivedBag, Merge, ReportBag
@@ -65,9 +66,17 @@ class TcpEntry(LogEntry):
         traffic: Traffic,
         time: Timestamp,
         known_from: AccessLogCommon | None = None,
+        check: CheckRecord | None = None,
     ) -> None:
-        """Take an event; a later entry of the connection, ``known_from``, tells identity and verdict where it can."""
+        """Take an event.
+
+        Identity and verdict are those of a later entry of the connection, ``known_from``, or of the record of its
+        ``check``, where there is one.
+        """
         super().__init__(stream, common if known_from is None else known_from)
+        if check is not None and self.record is None:
+            self.record = check
+            self.service = check.service or self.service
         self._flags = common
         self.event = event
         self.traffic = traffic

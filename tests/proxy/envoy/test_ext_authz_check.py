@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixer.api.answer import QuotaAnswer, QuotaLevel
+from mixer.api.answer import AppliedHeader, HeaderKind, QuotaAnswer, QuotaLevel, RouteDirective
 from mixer.api.codes import Code
 from mixer.api.rpc import ServiceError
 from mixer.api.wanted import Wanted
@@ -379,6 +379,20 @@ async def test_the_record_keeps_all_but_headers_when_nobody_says_what_is_read() 
         "request.path", "request.url_path", "request.query_params", "request.host", "request.method",
         "context.protocol", "destination.ip", "destination.port", "connection.mtls",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["request_headers", "response_headers"])
+async def test_the_record_keeps_what_the_log_tells_as_it_left_when_the_answer_changes_headers(change: str) -> None:
+    directive = RouteDirective(**{change: (AppliedHeader("user-agent", "", HeaderKind.REMOVE),)})  # type: ignore[arg-type]
+    request = http_request(user_agent="curl", referer="there")
+    wanted = Wanted({"request.useragent": None, "request.referer": None, "request.scheme": None})
+
+    answer = await service(Client(Verdict(directive=directive)), wanted).check(request.SerializeToString())
+    record = read_record({"envoy.filters.http.ext_authz": CheckResponse.FromString(answer).dynamic_metadata})
+
+    assert record is not None
+    expected = {"request.useragent": "curl", "request.referer": "there"} if change == "request_headers" else {}
+    assert record.attributes == expected
 
 
 async def test_the_record_follows_the_configuration() -> None:

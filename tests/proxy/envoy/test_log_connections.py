@@ -21,7 +21,8 @@ from proxy.envoy.log_connections import (
     Connections,
 )
 from proxy.envoy.log_entry import log_stream
-from proxy.envoy.log_tcp import CONNECTION, EVENT_ROWS, MERGES, Event, TcpEntry
+from proxy.envoy.log_tcp import CONNECTION, EVENT_ROWS, MERGES, Event, TcpEntry, connection_bag, event_bag
+from proxy.envoy.recent import RecentChecks
 from tests.proxy.envoy.log_kit import START_S, FakeClient, logged, message, recorded, sample, stream_of, tcp_entry
 
 STREAM = log_stream("n", "inbound_tcp")
@@ -36,7 +37,10 @@ class Table:
     def __init__(self, limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
         self.drops: list[str] = []
         self.resumed: list[None] = []
-        self.connections = Connections(self.drops.append, lambda: self.resumed.append(None), limits, wall=lambda: NOW)
+        self.recent = RecentChecks()
+        self.connections = Connections(
+            self.drops.append, lambda: self.resumed.append(None), limits, wall=lambda: NOW, recent=self.recent
+        )
 
     def take(self, *entries: object, at: float = 0.0) -> list[tuple[str, int, int, int, int]]:
         events = [event for entry in entries for event in self.connections.take(STREAM, entry, at)]  # type: ignore[arg-type]
@@ -105,6 +109,45 @@ def test_an_opening_waits_for_a_moment_only() -> None:
     assert table.take(tcp_entry(CLOSE, "b", denied=True), at=11.2) == [("close", 0, 0, 0, 0)]
     assert table.connections.next_due is None
     assert table.due(99.0) == []
+
+
+def test_an_opening_that_has_waited_says_what_its_check_knew() -> None:
+    table = Table()
+    table.recent.put("a", ALLOWED)
+    table.take(tcp_entry(OPEN, "a"), tcp_entry(OPEN, "b"), at=10.0)
+
+    known, unknown = table.connections.due(11.0)
+    assert (known.record, unknown.record) == (ALLOWED, None)
+    bag = event_bag(known, connection_bag(known))
+    assert (bag.get("source.principal"), bag.get("check.cache_hit")) == ("p", True)
+    assert len(table.recent) == 0
+
+
+def test_an_opening_that_has_waited_is_dropped_when_its_check_denied() -> None:
+    table = Table()
+    table.take(tcp_entry(OPEN), at=10.0)
+    table.recent.put("c1", CheckRecord(code=7))
+
+    assert table.due(11.0) == []
+    assert table.drops == [DENIED_OPEN]
+
+
+def test_the_record_of_a_later_entry_wins_over_the_recent_check() -> None:
+    table = Table()
+    table.recent.put("c1", CheckRecord(attributes={"source.principal": "q"}))
+    table.take(tcp_entry(OPEN))
+
+    opened, _ = table.connections.take(STREAM, tcp_entry(CONTINUE, received=1, record=ALLOWED), 0.5)
+    assert connection_bag(opened).get("source.principal") == "p"
+
+
+def test_recent_checks_are_bounded() -> None:
+    recent = RecentChecks(2)
+    for name in "abca":
+        recent.put(name, ALLOWED)
+
+    assert [recent.take(name) for name in "abc"] == [ALLOWED, None, ALLOWED]
+    assert recent.take("a") is None
 
 
 def test_connections_do_not_mix() -> None:
