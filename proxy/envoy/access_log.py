@@ -36,6 +36,7 @@ from proxy.envoy.log_entry import LogStream, log_stream
 from proxy.envoy.log_http import HttpEntry, request_bag, response_bag
 from proxy.envoy.log_tcp import TcpEntry, connection_bag, event_bag
 from proxy.envoy.recent import RecentChecks
+from proxy.envoy.repair import parse
 from proxy.policy import PolicyClient
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.envoy.access_log")
@@ -274,7 +275,7 @@ class AccessLog:
             kind = HTTPAccessLogEntry if number == _HTTP_LOGS else TCPAccessLogEntry
             for _, text in _parts(part):
                 try:
-                    entry: Any = kind.FromString(text)
+                    entry: Any = parse(kind, text)
                 except DecodeError:
                     self._drop(MALFORMED)
                     continue

@@ -25,6 +25,7 @@ from proxy.envoy.keeping import Keeper
 from proxy.envoy.metrics import AnswerCounter, PolicyMetrics
 from proxy.envoy.question import GrpcSeen, timeout_s
 from proxy.envoy.recent import RecentChecks
+from proxy.envoy.repair import parse
 from proxy.policy import PolicyClient, Verdict
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.envoy.ext_authz")
@@ -114,7 +115,7 @@ class Authorization:
             ServiceError: The request is malformed; to Envoy that is a failure, not a denial.
         """
         try:
-            request = CheckRequest.FromString(data)
+            request = parse(CheckRequest, data)
         except Exception as exc:  # protobuf's DecodeError, under whichever implementation
             raise ServiceError(Code.INVALID_ARGUMENT, f"malformed CheckRequest: {exc}") from exc
         seen = GrpcSeen(request.attributes, head, self._now)

@@ -25,6 +25,7 @@ from proxy.envoy import paths
 from proxy.envoy.gen.ratelimit_pb2 import RateLimitRequest, RateLimitResponse
 from proxy.envoy.metrics import AnswerCounter, PolicyMetrics
 from proxy.envoy.question import timeout_s
+from proxy.envoy.repair import parse
 from proxy.envoy.values import read_texts
 from proxy.headers import quota_headers
 from proxy.policy import QUOTA_EXHAUSTED, PolicyClient, Verdict
@@ -124,7 +125,7 @@ class RateLimits:
             ServiceError: The request is malformed, or asks for more than `MAX_DESCRIPTORS`.
         """
         try:
-            request = RateLimitRequest.FromString(data)
+            request = parse(RateLimitRequest, data)
         except Exception as exc:  # protobuf's DecodeError, under whichever implementation
             raise ServiceError(Code.INVALID_ARGUMENT, f"malformed RateLimitRequest: {exc}") from exc
         if len(request.descriptors) > MAX_DESCRIPTORS:

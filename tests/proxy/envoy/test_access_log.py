@@ -142,26 +142,40 @@ async def test_a_malformed_message_is_counted_and_the_stream_goes_on() -> None:
 
 
 @pytest.mark.parametrize("log_name", ["inbound_http", ""])
-async def test_a_text_that_is_none_costs_one_entry_and_not_its_batch(log_name: str) -> None:
+async def test_a_text_that_is_none_is_made_one_and_costs_nothing(log_name: str) -> None:
     metrics = AccessLogMetrics()
     whole = message([http_entry(path=path) for path in ("/1", "/@@", "/3")], log_name).SerializeToString()
 
     found = await logged(whole.replace(b"/@@", b"/" + BROKEN_TEXT), metrics=metrics)
 
-    assert [record["request.path"] for record in found] == ["/1", "/3"]
-    assert [record.get("context.reporter.kind") for record in found] == [log_name.partition("_")[0] or None] * 2
-    assert sample(metrics, DROPPED, reason=MALFORMED) == 1
-    assert sample(metrics, "mixer_access_log_entries_total", kind="http") == 2
+    assert [record["request.path"] for record in found] == ["/1", f"/{BROKEN_TEXT.decode(errors='replace')}", "/3"]
+    assert [record.get("context.reporter.kind") for record in found] == [log_name.partition("_")[0] or None] * 3
+    assert sample(metrics, DROPPED, reason=MALFORMED) == 0
+    assert sample(metrics, "mixer_access_log_entries_total", kind="http") == 3
 
 
-async def test_a_text_that_is_none_costs_one_connection_event() -> None:
+async def test_a_text_that_is_none_costs_no_connection_event() -> None:
     metrics = AccessLogMetrics()
     entries = [tcp_entry(TcpConnectionEnd, name, 5) for name in ("c1", "@@", "c3")]
     whole = message(entries, "inbound_tcp").SerializeToString()
 
     found = await logged(whole.replace(b"@@", BROKEN_TEXT), metrics=metrics)
 
-    assert [record["connection.id"] for record in found] == ["c1", "c3"]
+    assert [record["connection.id"] for record in found] == ["c1", BROKEN_TEXT.decode(errors="replace"), "c3"]
+    assert sample(metrics, DROPPED, reason=MALFORMED) == 0
+
+
+async def test_an_entry_that_is_no_entry_costs_only_itself() -> None:
+    metrics = AccessLogMetrics()
+    whole = message([http_entry(path=path) for path in ("/1", "/2")], "x")
+    broken = b"\x0a\x01\xff"  # common_properties that end too early
+    logs = whole.http_logs.SerializeToString() + b"\x0a" + bytes((len(broken),)) + broken
+    data = StreamAccessLogsMessage(identifier=whole.identifier).SerializeToString()
+    data += b"\x12" + bytes((len(logs) & 127 | 128, len(logs) >> 7)) + logs
+
+    found = await logged(data, metrics=metrics)
+
+    assert [record["request.path"] for record in found] == ["/1", "/2"]
     assert sample(metrics, DROPPED, reason=MALFORMED) == 1
 
 
