@@ -1,4 +1,4 @@
-"""Envoys that others configured: marks, and the loop that a module's tests share with the services they start."""
+"""Envoys that others configured: their tests start real processes, and are marked as such."""
 
 from __future__ import annotations
 
@@ -12,4 +12,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -255,6 +256,11 @@ class Stranger:
                 return found[0][0]
             assert time.monotonic() < give_up, f"{name} {labels} should be {value}: {found}"
             await asyncio.sleep(0.05)
+
+
+def each_way(name: str) -> list[Any]:
+    """Parameters of a module's fixture: Envoy asks Mixer itself, and through a mixproxy, each in a process of xdist."""
+    return [pytest.param(way, marks=pytest.mark.xdist_group(f"{name}-{way}")) for way in ("mixs", "mixproxy")]
 
 
 @asynccontextmanager

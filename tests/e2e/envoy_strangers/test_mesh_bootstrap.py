@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from loadtest.certificates import Authority
 from proxy.client.forwarded import write_forwarded
-from tests.e2e.envoy_strangers.stranger import METRICS, Stranger, curl, deny, stranger
+from tests.e2e.envoy_strangers.stranger import METRICS, Stranger, curl, deny, each_way, stranger
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,21 +30,21 @@ CALLER = {
     "source_version": "v1", "connection_security_policy": "unknown",
 }  # fmt: skip
 CALLEE = {
-    **REVIEWS, "reporter": "destination", "source_principal": CLIENT, "destination_principal": SERVER,
+    "permissive_response_code": "denied", "permissive_response_policyid": "nobody", **REVIEWS, "reporter": "destination", "source_principal": CLIENT, "destination_principal": SERVER,
     "destination_workload": "reviews-v3", "destination_app": "reviews", "destination_version": "v3",
     "connection_security_policy": "mutual_tls",
 }  # fmt: skip
 ONLY = f'context.reporter.kind == "inbound" && source.principal == "{CLIENT}" && request.url_path == "/secret"'
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stranger]:
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=each_way("mesh"))
+async def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stranger]:
     folder = tmp_path_factory.mktemp("mesh")
     async with stranger(folder) as running:
         authority = Authority()
         authority.issue(folder / "server", f"spiffe://{SERVER}")
         authority.issue(folder / "client", f"spiffe://{CLIENT}")
-        running.start_mixer(deny("secret", ONLY, 7, "not you"), *METRICS)
+        running.start_mixer(deny("secret", ONLY, 7, "not you"), *METRICS, agent=request.param == "mixproxy")
         forward = write_forwarded(
             {
                 "source.uid": "kubernetes://productpage-v1-abc.ns1",
@@ -104,7 +104,9 @@ async def test_grpc_over_mutual_tls(mesh: Stranger) -> None:
 
 async def test_beginnings_and_middles_of_requests_are_no_requests(mesh: Stranger) -> None:
     """`DownstreamStart` and `DownstreamPeriodic` entries come, and are passed over."""
-    page = mesh.mixs.page("monitoring-port", "/metrics")
+    assert (await get(mesh, "/status/201"))[0] == 201
+    await mesh.mesh.wait_records(2, lambda record: record["request.path"] == "/status/201")
+    page = mesh.door.page("monitoring-port", "/metrics")
     dropped = [line for line in page.splitlines() if line.startswith("mixer_access_log_dropped_total")]
     assert any('reason="other_type"' in line and float(line.split()[-1]) > 0 for line in dropped), dropped
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.e2e.envoy.mesh import objects, wait_until
+from tests.e2e.envoy.mesh import objects
 from tests.e2e.envoy.test_http_through_envoy import headers_rule
-from tests.e2e.envoy_strangers.stranger import METRICS, Stranger, curl, deny, stranger
+from tests.e2e.envoy_strangers.stranger import METRICS, Stranger, curl, deny, each_way, stranger
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -81,10 +81,10 @@ class Relay:
         await asyncio.sleep(0.05)
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stranger]:
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=each_way("sandbox"))
+async def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stranger]:
     async with stranger(tmp_path_factory.mktemp("sandbox")) as running:
-        running.start_mixer(*RULES)
+        running.start_mixer(*RULES, agent=request.param == "mixproxy")
         running.envoy("sandbox.yaml")
         yield running
 
@@ -125,7 +125,7 @@ async def test_headers_that_may_be_checked(mesh: Stranger) -> None:
         "query": "2",
     }.items()  # fmt: skip
     await mesh.series("istio_requests_total", 1, destination_workload="reviews-v9", response_code="403")
-    page = mesh.mixs.page("monitoring-port", "/metrics")
+    page = mesh.door.page("monitoring-port", "/metrics")
     assert "mixer_access_log_faulty_tags_total 1.0" in page.splitlines()
 
 
@@ -189,15 +189,16 @@ async def test_limits_of_a_route(mesh: Stranger) -> None:
     """Scenarios 17 and 18."""
     answers = [await limited(mesh, "/old", "ann") for _ in range(6)]
     assert [status for status, *_ in answers] == [200] * 5 + [429]
-    status, headers, body = answers[-1]
+    _, headers, body = answers[-1]
     assert body == "RESOURCE_EXHAUSTED:Quota is exhausted for: rq"
     assert "x-envoy-ratelimited" not in headers
     assert headers["x-ratelimit-limit"].startswith("5")
     assert headers["x-ratelimit-remaining"] == "0"
+    assert [(await limited(mesh, "/old", "\udcff\udcfe"))[0] for _ in range(6)] == [200] * 5 + [429], "bytes, no text"
     assert [(await limited(mesh, "/old", ""))[0] for _ in range(6)] == [200] * 6, "the descriptor is gone"
     assert (await limited(mesh, "/old", "eve"))[2] == "PERMISSION_DENIED:admin.istio-system:no"
-    (record,) = await mesh.mesh.wait_records(
-        1, lambda record: record["request.path"] == "/old" and record["response.code"] == 429
+    record, _ = await mesh.mesh.wait_records(
+        2, lambda record: record["request.path"] == "/old" and record["response.code"] == 429
     )
     assert (record["context.proxy_error_code"], record["check.error_code"]) == ("RL", 0)
 
@@ -245,7 +246,7 @@ async def test_hundred_requests(mesh: Stranger) -> None:
 
 async def test_stream_of_the_log_breaks(mesh: Stranger) -> None:
     """Scenario 22."""
-    relay = Relay(mesh.port("RELAY"), mesh.mixs.ports["port"])
+    relay = Relay(mesh.port("RELAY"), mesh.ports["MIXER"])
     await relay.start()
     try:
         for number in (0, 1):
@@ -261,6 +262,23 @@ async def test_stream_of_the_log_breaks(mesh: Stranger) -> None:
         await asyncio.sleep(0.3)
         paths_seen = [each["request.path"] for each in mesh.mesh.records() if "/relayed/" in each["request.path"]]
         assert len(paths_seen) == len(set(paths_seen)) == 10
-        await wait_until(lambda: "mixer_access_log_streams" in mesh.mixs.page("monitoring-port", "/metrics"), "streams")
     finally:
         await relay.cut()
+
+
+@pytest.mark.parametrize("name", ["RAW", "FEW", "EDGE"])
+async def test_headers_that_are_no_text(mesh: Stranger, name: str) -> None:
+    path = f"/bytes/{name}"
+    status, *_ = await curl("-H", "x-user: \udcff\udcfe", "-A", "a\udcffb", mesh.url(name, path))
+    assert status == 200
+    record = await mesh.record(path, response_code=200, checked="miss")
+    assert record["request.useragent"].startswith("a")
+    assert record["header:x-user"] != ""
+
+
+async def test_large_headers(mesh: Stranger) -> None:
+    more = [part for number in range(8) for part in ("-H", f"x-{number}: {'v' * 6_000}")]
+    status, *_ = await curl(*more, mesh.url("RAW", "/large"))
+    assert status == 200
+    record = await mesh.record("/large", response_code=200)
+    assert record["request.url_path"] == "/large"

@@ -19,7 +19,7 @@ from loadtest.certificates import Authority
 from proxy.client.forwarded import write_forwarded
 from tests.e2e.envoy.mesh import objects, wait_until
 from tests.e2e.envoy.test_http_through_envoy import headers_rule
-from tests.e2e.envoy_strangers.stranger import JWKS, METRICS, Stranger, answer, curl, deny, stranger, token
+from tests.e2e.envoy_strangers.stranger import JWKS, METRICS, Stranger, answer, curl, deny, each_way, stranger, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -90,7 +90,7 @@ RULES = (
 )
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["mixs", "mixproxy"])
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=each_way("spec"))
 async def mesh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stranger]:
     folder = tmp_path_factory.mktemp(request.param)
     async with stranger(folder) as running:
@@ -137,19 +137,18 @@ async def test_plain_request(mesh: Stranger, version: str) -> None:
     assert "x-istio-attributes" not in seen["headers"]
 
 
-@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
-async def test_mutual_tls(mesh: Stranger, version: str) -> None:
+async def test_mutual_tls(mesh: Stranger) -> None:
     """Scenario 2."""
-    path = f"/friends?{version}"
-    assert (await curl(*tls(mesh, "client", path, version)))[0] == 200
-    record = await mesh.record(path, response_code=200)
-
-    assert record.items() >= {
-        "source.principal": CLIENT, "source.namespace": "ns1", "destination.principal": SERVER,
-        "connection.mtls": True, "connection.requested_server_name": "istio.io", "request.scheme": "https",
-    }.items()  # fmt: skip
+    for version in ("--http1.1", "--http2"):
+        path = f"/friends?{version}"
+        assert (await curl(*tls(mesh, "client", path, version)))[0] == 200
+        record = await mesh.record(path, response_code=200)
+        assert record.items() >= {
+            "source.principal": CLIENT, "source.namespace": "ns1", "destination.principal": SERVER,
+            "connection.mtls": True, "connection.requested_server_name": "istio.io", "request.scheme": "https",
+        }.items()  # fmt: skip
     await mesh.series(
-        "istio_requests_total", 2 if version == "--http2" else 1, source_principal=CLIENT, destination_principal=SERVER,
+        "istio_requests_total", 2, source_principal=CLIENT, destination_principal=SERVER,
         connection_security_policy="mutual_tls", destination_service=HOST, destination_service_name="reviews",
         destination_service_namespace="ns2", destination_app="reviews", destination_version="v3",
         reporter="destination", response_code="200", request_protocol="http", response_flags="-",
