@@ -99,6 +99,18 @@ class _Set:
         short = [name for name, a in verdict.quotas.items() if _is_short(a, self.charges.get(name, 0))]
         return not short or (answer is not None and quota in short)
 
+    def granted(self) -> dict[str, int]:
+        """What was charged; less than was asked for where a quota passed without a grant, for want of an answer."""
+        verdict = self.verdict
+        if verdict is None or not verdict.ok:
+            return {}  # all or none
+        answers = ((name, verdict.quotas.get(name), amount) for name, amount in self.charges.items())
+        return {
+            name: min(answer.granted, amount)
+            for name, answer, amount in answers
+            if answer is not None and answer.granted > 0
+        }
+
 
 def _is_short(answer: QuotaAnswer, amount: int) -> bool:
     return answer.code == Code.OK and answer.granted < amount
@@ -165,8 +177,8 @@ class RateLimits:
         if not denials:
             return Verdict(quotas=quotas)
         for one in sets:
-            if one.verdict is not None and one.verdict.ok:
-                given = self._client.take(one.bag, {name: -amount for name, amount in one.charges.items()})
+            if granted := one.granted():
+                given = self._client.take(one.bag, {name: -amount for name, amount in granted.items()})
                 if isinstance(given, Awaitable):
                     await given
         exhausted = [d.message.removeprefix(QUOTA_EXHAUSTED) for d in denials if d.message.startswith(QUOTA_EXHAUSTED)]

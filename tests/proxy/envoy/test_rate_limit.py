@@ -230,6 +230,30 @@ async def test_the_fail_policy_has_the_last_word(verdict: Verdict, code: int, bo
     assert [status.code for status in response.statuses] == [code, code]
 
 
+@pytest.mark.parametrize(
+    ("passed", "given_back"),
+    [
+        (Verdict(failed=True), []),
+        (Verdict(quotas={"plenty": QuotaAnswer(0, code=Code.UNAVAILABLE)}), []),
+        (Verdict(quotas={"plenty": QuotaAnswer(2)}), [{"plenty": -2}]),
+        (Verdict(quotas={"plenty": QuotaAnswer(9)}), [{"plenty": -5}]),
+    ],
+    ids=["nobody answered", "no backend", "granted in part", "granted too much"],
+)
+async def test_only_what_was_granted_is_given_back(passed: Verdict, given_back: list[dict[str, int]]) -> None:
+    class Half(Counters):
+        def _take(self, bag: AttributeBag, charges: Mapping[str, int]) -> Verdict:
+            verdict = super()._take(bag, charges)
+            return passed if charges == {"plenty": 5} else verdict
+
+    client = Half({"scarce": 0})
+
+    response = await ask(client, request(({"quota": "plenty", "user": "bob"}, 5), {"quota": "scarce"}))
+
+    assert response.overall_code == OVER
+    assert [charges for _, charges in client.calls[2:]] == given_back
+
+
 async def test_entries_that_are_no_attributes_are_left_out_and_counted() -> None:
     client, metrics = Counters({}), PolicyMetrics()
 
