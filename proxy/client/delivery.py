@@ -30,7 +30,8 @@ BUFFER_FULL: Final = "buffer_full"
 SHUT_DOWN: Final = "shut_down"
 TOO_LARGE: Final = "too_large"
 NOT_ENCODABLE: Final = "not_encodable"
-DROP_REASONS: Final = (BUFFER_FULL, SHUT_DOWN, TOO_LARGE, NOT_ENCODABLE)
+CRASHED: Final = "crashed"
+DROP_REASONS: Final = (BUFFER_FULL, SHUT_DOWN, TOO_LARGE, NOT_ENCODABLE, CRASHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class ReportDelivery:
         self._rng = rng or random.Random()
         self._waiting: deque[_Batch] = deque()
         self._waiting_bytes = 0
+        self._waiting_records = 0
         self._sending = 0
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -110,7 +112,7 @@ class ReportDelivery:
     @property
     def pending(self) -> int:
         """Records that are waiting or on their way."""
-        return sum(batch.records for batch in self._waiting) + self._sending
+        return self._waiting_records + self._sending
 
     def put(self, data: bytes, records: int) -> None:
         """Take a batch; the oldest ones are dropped to make room. Never waits."""
@@ -128,6 +130,7 @@ class ReportDelivery:
             ]
         self._waiting.append(_Batch(data, records))
         self._waiting_bytes += len(data)
+        self._waiting_records += records
         self._make_room()
         self._idle.clear()
         self._work.set()
@@ -152,16 +155,18 @@ class ReportDelivery:
         for batch in self._waiting:
             self.books.dropped[SHUT_DOWN] += batch.records
         self._waiting.clear()
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._waiting_records = 0
 
     def _make_room(self) -> None:
         limits = self._limits
-        held = self.pending
-        while len(self._waiting) > 1 and (held > limits.records or self._waiting_bytes > limits.bytes):
-            oldest = self._waiting.popleft()
-            self._waiting_bytes -= len(oldest.data)
-            held -= oldest.records
-            self.books.dropped[BUFFER_FULL] += oldest.records
+        while len(self._waiting) > 1 and (self.pending > limits.records or self._waiting_bytes > limits.bytes):
+            self.books.dropped[BUFFER_FULL] += self._next().records
+
+    def _next(self) -> _Batch:
+        batch = self._waiting.popleft()
+        self._waiting_bytes -= len(batch.data)
+        self._waiting_records -= batch.records
+        return batch
 
     async def _serve(self) -> None:
         while True:
@@ -170,14 +175,16 @@ class ReportDelivery:
                     self._idle.set()
                 self._work.clear()
                 await self._work.wait()
-            batch = self._waiting.popleft()
-            self._waiting_bytes -= len(batch.data)
+            batch = self._next()
             self._sending += batch.records
             try:
                 await self._deliver(batch)
             except asyncio.CancelledError:
                 self.books.dropped[SHUT_DOWN] += batch.records
                 raise
+            except Exception as exc:
+                self.books.dropped[CRASHED] += batch.records
+                log.error("report_crashed", records=batch.records, exc_info=exc)
             finally:
                 self._sending -= batch.records
 

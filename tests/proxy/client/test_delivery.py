@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mixer.api.codes import Code
 from mixer.errors import MixerCallError
-from proxy.client.delivery import BUFFER_FULL, SHUT_DOWN, TOO_LARGE, Books, DeliveryLimits, ReportDelivery
+from proxy.client.delivery import BUFFER_FULL, CRASHED, SHUT_DOWN, TOO_LARGE, Books, DeliveryLimits, ReportDelivery
 
 QUICK = DeliveryLimits(records=100, in_flight=1, base_wait_s=0.001, max_wait_s=0.002)
 
@@ -120,6 +121,40 @@ async def test_close_drops_what_cannot_be_delivered_in_time() -> None:
 
     assert delivery.books.dropped == {SHUT_DOWN: 6}
     assert balance(delivery) == delivery.books.accepted == 6
+
+
+async def test_call_that_crashes_costs_its_batch_and_no_other() -> None:
+    backend = Backend()
+
+    async def send(data: bytes, timeout_s: float) -> None:
+        if data == b"bad":
+            raise RuntimeError("the library's own fault")
+        await backend.send(data, timeout_s)
+
+    delivery = ReportDelivery(send, QUICK)
+    delivery.put(b"bad", 7)
+    delivery.put(b"good", 1)
+
+    await delivery.aclose(1)
+
+    assert (backend.taken, delivery.books.dropped) == ([b"good"], {CRASHED: 7})
+    assert balance(delivery) == delivery.books.accepted == 8
+
+
+async def test_taking_a_batch_costs_the_same_however_many_wait() -> None:
+    backend = Backend()
+    backend.open.clear()
+    delivery = ReportDelivery(backend.send, DeliveryLimits(records=100_000))
+    for _ in range(20_000):
+        delivery.put(b"x", 1)
+    began = time.perf_counter()
+    for _ in range(1_000):
+        delivery.put(b"x", 1)
+    took_s = time.perf_counter() - began
+
+    assert delivery.pending == 21_000
+    assert took_s < 0.25, "it took 1 s and more when each put counted all that wait"
+    await delivery.aclose()
 
 
 batches = st.lists(
