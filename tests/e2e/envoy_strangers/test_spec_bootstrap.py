@@ -180,7 +180,7 @@ async def test_token(mesh: Stranger) -> None:
         "request.auth.principal": "testing@example.com/me", "request.auth.audiences": "aud1",
         "request.auth.presenter": "him", "claim": "some-claims-kept", "claim:exp": "",
     }.items()  # fmt: skip
-    assert '"exp":20000000000,' in record["request.auth.raw_claims"]
+    assert '"exp":20000000000' in record["request.auth.raw_claims"]
     assert refused["check.error_code"] == 0
 
 
