@@ -36,6 +36,8 @@ from proxy.envoy.recent import RecentChecks
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.cli.agent")
 
 HTTP_PORT: Final = "ext-authz-http-port"
+WATCH_AGAIN_S: Final = 1.0
+"""After a watch of the specs that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +237,20 @@ class Agent:
         await self._pages.close()
 
     async def _follow(self, store: Store) -> None:
-        async for contents in store.watch():
+        while True:
+            try:
+                async for contents in store.watch():
+                    self._configure_guarded(contents)
+                return
+            except Exception as exc:
+                log.error("store_watch_failed", exc_info=exc, retry_in_s=WATCH_AGAIN_S)
+            await asyncio.sleep(WATCH_AGAIN_S)
+
+    def _configure_guarded(self, contents: StoreContents) -> None:
+        try:
             self._configure(contents)
+        except Exception as exc:
+            log.error("specs_not_applied", exc_info=exc)
 
     def _configure(self, contents: StoreContents) -> None:
         specs, problems = SpecIndex.build(contents.resources.values())
