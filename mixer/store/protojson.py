@@ -160,8 +160,13 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+_SHOWN: Final = 40
+"""Characters of a faulty value that a message repeats."""
+
+
 def bad_value(message: str, expected: str) -> PydanticCustomError:
     """The error for a field validator to raise: what is wrong, and what was expected."""
+    message = message.encode("utf-8", "backslashreplace").decode()  # pydantic takes no half of a surrogate pair
     return PydanticCustomError("proto_value", "{message}", {"message": message, "expected": expected})
 
 
@@ -172,7 +177,8 @@ def _duration(value: Any) -> Duration:
         try:
             return Duration.parse(value)
         except ValueError as exc:
-            raise bad_value(str(exc), 'a duration such as "1m30s", "300ms" or "0"') from None
+            message = str(exc) if len(value) <= _SHOWN else f"invalid duration {_quoted(value)}"
+            raise bad_value(message, 'a duration such as "1m30s", "300ms" or "0"') from None
     raise bad_value(f"{describe(value)} is not a duration", 'a quoted duration such as "1m30s", "300ms" or "0"')
 
 
@@ -214,7 +220,7 @@ def _double(value: Any) -> float:
 
 
 def _brief(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def _quoted(text: str) -> str:
