@@ -24,7 +24,7 @@ demo: $(STAMP) ## run BookInfo behind real Envoys that ask Mixer, show what came
 	@$(BIN)/python -m loadtest.demo $(if $(KEEP),--keep)
 
 test: $(STAMP) ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
 
 check: $(STAMP) lint types layers test ## exactly what CI runs
 
