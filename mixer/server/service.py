@@ -5,6 +5,7 @@ Source: spec runtime 5, spec language 7.4.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 
@@ -35,6 +36,8 @@ class MixerService:
         self._controller = controller
         self._metrics = metrics
         self._reports = RecentIds()
+        self._taking: dict[str, asyncio.Future[None]] = {}
+        """Reports that are being taken, by their deduplication id."""
         self._seconds = {m: metrics.rpc_seconds.labels(f"{messages.SERVICE_NAME}/{m}") for m in ("Check", "Report")}
 
     async def check(self, data: bytes, head: CallHead = NO_HEAD) -> bytes:
@@ -86,16 +89,27 @@ class MixerService:
     async def _report(self, data: bytes) -> bytes:
         dispatcher = self._controller.dispatcher
         batch = decode_report_bytes(data, dispatcher.binding.snapshot.wanted)
-        if batch.deduplication_id and not self._reports.add(batch.deduplication_id):
-            self._metrics.repeated_reports.inc()
-            return b""
+        batch_id = batch.deduplication_id
+        if not batch_id:
+            return await self._take(dispatcher, batch)
+        if not self._reports.add(batch_id):
+            earlier = self._taking.get(batch_id)
+            if earlier is None:
+                self._metrics.repeated_reports.inc()
+                return b""
+            await asyncio.wait((earlier,))  # its caller may have gone, and then it may come to nothing
+            return await self._report(data)  # by what holds now
+        taking = self._taking[batch_id] = asyncio.get_running_loop().create_future()
         try:
             return await self._take(dispatcher, batch)
         except (WireError, ReportError):
             raise
         except BaseException:
-            self._reports.discard(batch.deduplication_id)  # nobody knows what became of it: it may come again
+            self._reports.discard(batch_id)  # nobody knows what became of it: it may come again
             raise
+        finally:
+            del self._taking[batch_id]
+            taking.set_result(None)
 
     async def _take(self, dispatcher: Dispatcher, batch: ReportBatch) -> bytes:
         self._metrics.records.inc(len(batch))
