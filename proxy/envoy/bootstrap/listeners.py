@@ -96,6 +96,8 @@ def _connection_manager(sidecar: Sidecar, each: Listener) -> dict[str, Any]:
     }
     if sidecar.edge:
         config["use_remote_address"] = Note("Clients are not trusted: what they say of themselves is replaced.", True)
+        if inbound:
+            config["early_header_mutation_extensions"] = [_not_believed(FORWARDED)]
     else:
         config["use_remote_address"] = Note("Beside a service: the proxy before has said who the client is.", False)
         config["skip_xff_append"] = True
@@ -133,6 +135,17 @@ def _connection_manager(sidecar: Sidecar, each: Listener) -> dict[str, Any]:
         )
     config["route_config"] = routes
     return config
+
+
+def _not_believed(header: str) -> dict[str, Any]:
+    """Takes a header away before any filter sees the request."""
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": f"{TYPE}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": Note("Only a sidecar may tell who is calling, and no client is one.", [{"remove": header}]),
+        },
+    }
 
 
 def _virtual_host(sidecar: Sidecar, each: Listener, number: int, route: Route) -> dict[str, Any]:

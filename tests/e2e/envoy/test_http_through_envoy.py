@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from loadtest.envoy import free_ports
+from proxy.client.forwarded import write_forwarded
 from proxy.envoy.bootstrap import Endpoint, Listener, MixerAddress, Route, Sidecar, Upstream
 from tests.e2e.envoy.apps import grpc_app, http_app
 from tests.e2e.envoy.mesh import Mesh, logs, objects
@@ -135,6 +136,28 @@ async def test_header_operations_reach_both_sides(mesh: Mesh) -> None:
     assert seen[0]["headers"]["x-added"] == "two"
     assert not {"x-old", "x-istio-attributes"} & seen[0]["headers"].keys()
     assert record["path"] == "/original", "what the client asked for is reported"
+
+
+@pytest.mark.parametrize(
+    ("edge", "http_form", "status"),
+    [(False, False, 403), (True, False, 200), (True, True, 200)],
+    ids=["sidecar", "edge", "edge, http form"],
+)
+async def test_what_a_peer_tells_of_itself_is_believed_by_a_sidecar_and_not_at_an_edge(
+    mesh: Mesh, edge: bool, http_form: bool, status: int
+) -> None:
+    told = write_forwarded({"source.uid": "kubernetes://admin.ns1"})
+    config = denier("deny", 'source.uid == "kubernetes://admin.ns1"', 7, "known")
+    through = Through(mesh, config, edge=edge, http_form=http_form)
+
+    async with (
+        http_app(through.app) as seen,
+        aiohttp.ClientSession() as session,
+        session.get(through.url, headers={"x-istio-attributes": told}) as answer,
+    ):
+        assert answer.status == status
+
+    assert not any("x-istio-attributes" in request["headers"] for request in seen)
 
 
 async def test_grpc_callers_get_mixers_own_code(mesh: Mesh) -> None:

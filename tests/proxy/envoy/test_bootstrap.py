@@ -94,6 +94,18 @@ def test_envoy_accepts_identities_on_both_sides(tmp_path: Path) -> None:
     assert validated(to_yaml(bootstrap(sidecar)), tmp_path) == ""
 
 
+@pytest.mark.parametrize("edge", [False, True])
+def test_what_a_client_tells_of_itself_is_taken_away_before_the_check_only_at_an_edge(edge: bool) -> None:
+    config = plain(bootstrap(replace(PLAIN, listeners=(HTTP, OUT), edge=edge)))
+
+    inbound, outbound = (
+        each["filter_chains"][0]["filters"][0]["typed_config"] for each in config["static_resources"]["listeners"]
+    )
+    taken = [each["typed_config"]["mutations"] for each in inbound.get("early_header_mutation_extensions", [])]
+    assert taken == ([[{"remove": "x-istio-attributes"}]] if edge else [])
+    assert "early_header_mutation_extensions" not in outbound
+
+
 @pytest.mark.e2e
 def test_validation_finds_faults(tmp_path: Path) -> None:
     """Or the tests above would say nothing."""
