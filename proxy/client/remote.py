@@ -20,6 +20,7 @@ from grpc import aio
 
 from mixer.api.answer import CheckAnswer
 from mixer.api.codes import Code
+from mixer.api.decode import decode_report, parse_report
 from mixer.api.encode import encode_check, encode_report
 from mixer.api.messages import SERVICE_NAME, CheckResponse, QuotaParams
 from mixer.api.wire_answer import decode_answer
@@ -34,10 +35,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.remote")
 FIRST_WORD_COUNT: Final = 111
 """Words of the first dictionary that was published; every server knows these."""
 
-_DICTIONARY_FAULTS: Final = (
-    "Request could not be processed due to invalid",
-    "inconsistent global dictionary versions used",
-)
+_UNKNOWN_WORDS: Final = "inconsistent global dictionary versions used"
+_DICTIONARY_FAULTS: Final = ("Request could not be processed due to invalid", _UNKNOWN_WORDS)
 FORWARDED: Final = "x-istio-attributes"
 
 
@@ -176,12 +175,22 @@ class RemoteMixer:
 
     async def _send_report(self, data: bytes, timeout_s: float) -> None:
         try:
+            await self._attempt_report(data, timeout_s)
+        except MixerCallError as exc:
+            if not _is_dictionary_fault(exc):
+                raise
+            self._shrink()
+            # Such a server took nothing of it; after the other fault it may have taken some.
+            fewer = _with_fewer_words(data) if str(exc).startswith(_UNKNOWN_WORDS) else None
+            if fewer is None:
+                raise
+            await self._attempt_report(fewer, timeout_s)
+
+    async def _attempt_report(self, data: bytes, timeout_s: float) -> None:
+        try:
             await self._report(data, timeout=timeout_s, metadata=self._metadata)
         except aio.AioRpcError as exc:
-            error = _error(exc)
-            if _is_dictionary_fault(error):
-                self._shrink()
-            raise error from exc
+            raise _error(exc) from exc
 
     def _shrink(self) -> None:
         """Use only words that every server knows from now on; a dictionary never grows again."""
@@ -233,6 +242,16 @@ def _encode(call: CheckCall, words: int) -> bytes:
         ).SerializeToString()
     except (ValueError, TypeError) as exc:
         raise MixerCallError(Code.INVALID_ARGUMENT, f"the attributes cannot be sent: {exc}") from exc
+
+
+def _with_fewer_words(data: bytes) -> bytes | None:
+    """A Report in words that every server knows; None when it is that already."""
+    request = parse_report(data)
+    if request.global_word_count <= FIRST_WORD_COUNT:
+        return None
+    again = encode_report([_values(bag) for bag in decode_report(request).bags], global_word_count=FIRST_WORD_COUNT)
+    again.deduplication_id = request.deduplication_id
+    return again.SerializeToString()
 
 
 def _error(exc: aio.AioRpcError) -> MixerCallError:

@@ -171,6 +171,29 @@ async def test_dictionary_shrinks_when_the_server_knows_fewer_words(server: Serv
     assert all(attributes["response.code"] == 200 for attributes, _ in server.checks)
 
 
+async def test_reports_reach_a_server_that_knows_fewer_words(server: Server) -> None:
+    """Those that were encoded before that was known as well, under the ids that they had."""
+    unknown = ServiceError(Code.INTERNAL, "inconsistent global dictionary versions used: mixer knows 111 words")
+    server.script = [unknown, lambda: asyncio.sleep(0), unknown]
+    async with server.listening() as address, remote(address, delivery=DeliveryLimits(in_flight=1)) as mixer:
+        await mixer.report([BAG, MappingBag({"check.cache_hit": True, "b": b"\x00"})])
+        await mixer.report([BAG])
+        while mixer.delivery.pending:  # noqa: ASYNC110  counted by the delivery
+            await asyncio.sleep(0.005)
+        await mixer.report([BAG])
+        await mixer.delivery.aclose(5)
+        books = mixer.delivery.books
+
+    plain = {name: BAG.peek(name) for name in BAG.names()}
+    assert [records for _, records in server.reports] == [
+        [plain, {"check.cache_hit": True, "b": b"\x00"}],
+        [plain],
+        [plain],
+    ]
+    assert len({batch for batch, _ in server.reports}) == 3
+    assert (books.delivered, books.refused, books.dropped) == (4, 0, {})
+
+
 async def test_bag_that_the_wire_cannot_carry_is_no_crash(server: Server) -> None:
     async with server.listening() as address, remote(address) as mixer:
         with pytest.raises(MixerCallError, match=r"attribute n: the integer does not fit 64 bits") as raised:
