@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Union, get_args, get_origin
@@ -71,3 +72,19 @@ def test_absurd_value_is_a_fault_of_its_field_and_no_crash(adapter: str, path: P
         assert all(fault.message for fault in faults)
 
     assert named, "no value at all is a fault of this field"
+
+
+ADDRESSES = [(adapter, path) for adapter, path in CASES if re.search("url|address|endpoint|server", str(path[-1]))]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "path"), ADDRESSES, ids=[f"{adapter}-{'.'.join(map(str, path))}" for adapter, path in ADDRESSES]
+)
+def test_credentials_in_an_address_are_never_repeated(adapter: str, path: Path) -> None:
+    info = ADAPTERS[adapter]
+    for value in ("x://u:hunter2@h:1/p", "http://u:hunter2@[h", "u:hunter2@h:1", "hunter2@:/:1", "http//u:hunter2@h"):
+        for given in (value, [value], {"hunter2": value}):
+            params, faults = decode(info.params, nested(path, given))
+            if params is not None:
+                faults = list(info.validate(params, ()))
+            assert not any("hunter2" in f"{fault.message}{fault.expected}" for fault in faults), value

@@ -51,7 +51,7 @@ def validate(params: RbacParams, instances: Sequence[InstanceInfo]) -> Iterator[
         message = "Kubernetes is not read by this adapter"
         yield FieldError(("configStoreUrl",), message, "nothing, for Mixer's own configuration, or fs:///folder")
     elif url and not url.startswith("fs:///"):
-        yield FieldError(("configStoreUrl",), f"{url!r} is no configuration store", "fs:///folder")
+        yield FieldError(("configStoreUrl",), "not a configuration store", "fs:///folder")
     if params.cache_duration < 0:
         yield FieldError(("cacheDuration",), "must not be negative")
     if params.trust_domains and params.semantics is not Semantics.MESH:

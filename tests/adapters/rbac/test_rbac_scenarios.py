@@ -221,8 +221,8 @@ async def test_handler_that_has_read_no_roles_gives_no_answer() -> None:
     ("params", "field", "message"),
     [
         ({"configStoreUrl": "k8s://"}, "configStoreUrl", "Kubernetes is not read by this adapter"),
-        ({"configStoreUrl": "http://x/"}, "configStoreUrl", "'http://x/' is no configuration store"),
-        ({"configStoreUrl": "fs://x"}, "configStoreUrl", "'fs://x' is no configuration store"),
+        ({"configStoreUrl": "http://x/"}, "configStoreUrl", "not a configuration store"),
+        ({"configStoreUrl": "fs://x"}, "configStoreUrl", "not a configuration store"),
         ({"cacheDuration": "-1s"}, "cacheDuration", "must not be negative"),
         ({"trustDomains": ["td"]}, "trustDomains", "has no effect with semantics ADAPTER"),
     ],
