@@ -226,7 +226,7 @@ class Agent:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        self._health.set_serving(False)
+        self._health.end()
         self._draining.set()
         if self._transport is not None:
             await self._transport.stop(self._options.drain_s)

@@ -109,7 +109,7 @@ class MixerServer:
         self._state.draining = True
         if self._waiting is not None:
             self._waiting.cancel()
-        self._health.set_serving(False)
+        self._health.end()
         self._guests.drain()
         await self._transport.stop(self._options.drain_s)
         await self._guests.stop(self._options.drain_s)

@@ -45,6 +45,7 @@ class Health:
     def __init__(self, services: Iterable[str] = (messages.SERVICE_NAME,)) -> None:
         self._status = dict.fromkeys(("", *services), health_pb2.HealthCheckResponse.NOT_SERVING)
         self._changed = asyncio.Event()
+        self._ending = False
 
     def set_serving(self, serving: bool) -> None:
         """Tell everybody who asks or watches."""
@@ -52,6 +53,11 @@ class Health:
         self._status = dict.fromkeys(self._status, status.SERVING if serving else status.NOT_SERVING)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def end(self) -> None:
+        """Tell everybody that it serves no more, and end the watches: a transport that drains would wait for them."""
+        self._ending = True
+        self.set_serving(False)
 
     async def check(self, data: bytes, head: CallHead = NO_HEAD) -> bytes:
         """``Check``: the present state."""
@@ -62,7 +68,7 @@ class Health:
         return answer
 
     async def watch(self, requests: AsyncIterator[bytes], head: CallHead = NO_HEAD) -> AsyncGenerator[bytes, None]:
-        """``Watch``: the present state, then every change of it."""
+        """``Watch``: the present state, then every change of it up to the `end`."""
         service = _parsed(health_pb2.HealthCheckRequest, await anext(requests, b"")).service
         last = None
         while True:
@@ -71,6 +77,8 @@ class Health:
             if status != last:
                 yield health_pb2.HealthCheckResponse(status=status).SerializeToString()
             last = status
+            if self._ending:
+                return
             await changed.wait()
 
 

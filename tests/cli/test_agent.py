@@ -117,3 +117,18 @@ async def test_port_that_is_taken_is_named(kind: TransportKind) -> None:
             await second.start()
     finally:
         await first.stop()
+
+
+@pytest.mark.parametrize("kind", list(TransportKind))
+async def test_watch_of_the_health_hears_of_the_end_and_does_not_put_it_off(kind: TransportKind) -> None:
+    agent = Agent(options(transport=kind, drain_s=30.0))
+    await agent.start()
+    async with aio.insecure_channel(f"127.0.0.1:{agent.ports['port']}") as channel:
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+        states = [await watch.read()]
+        async with asyncio.timeout(5):
+            stopping = asyncio.create_task(agent.stop())
+            states.append(await watch.read())
+            await stopping
+
+    assert states == [b"\x08\x01", b"\x08\x02"]

@@ -122,7 +122,7 @@ class Worker:
                 starting.cancel()
                 await asyncio.gather(starting, return_exceptions=True)
         finally:
-            health.set_serving(False)
+            health.end()
             self._guests.drain()
             await transport.stop(options.drain_s)
             await self._guests.stop(options.drain_s)
