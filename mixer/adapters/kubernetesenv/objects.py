@@ -73,8 +73,10 @@ def short_address(address: bytes) -> bytes:
     return address[12:] if len(address) == 16 and address.startswith(_V4_MAPPED) else address
 
 
-def items_of(value: object) -> Iterator[Mapping[str, Any]]:
+def items_of(value: object) -> Iterator[Mapping[str, Any] | ObjectFault]:
     """The objects in a document: itself, or those of a list, whose kind those that name none have.
+
+    An entry of a list that is no object is a fault in its place, as long as another is one.
 
     Raises:
         ObjectFault: It is no object.
@@ -85,10 +87,19 @@ def items_of(value: object) -> Iterator[Mapping[str, Any]]:
     if not kind.endswith("List") or not isinstance(value.get("items", []), list | None):
         yield value
         return
+    sense, fault = False, None
     for item in value.get("items") or ():
         if isinstance(item, Mapping) and "kind" not in item and kind != "List":
             item = {**item, "kind": kind.removesuffix("List")}
-        yield from items_of(item)
+        try:
+            for each in items_of(item):
+                sense = sense or not isinstance(each, ObjectFault)
+                yield each
+        except ObjectFault as exc:
+            fault = fault or exc
+            yield exc
+    if fault is not None and not sense:
+        raise fault
 
 
 def read_object(value: Mapping[str, Any]) -> Known | None:

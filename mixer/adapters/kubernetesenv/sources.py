@@ -188,6 +188,9 @@ def _read(data: bytes) -> tuple[list[Known], list[str]]:
     left_out: list[str] = []
     for document in _documents(data):
         for item in items_of(document):
+            if isinstance(item, ObjectFault):
+                left_out.append(f"an entry of a list is left out: {item}")
+                continue
             try:
                 known = read_object(item)
             except ObjectFault as exc:
