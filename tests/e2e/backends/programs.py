@@ -190,7 +190,10 @@ class Backend:
                 raise ValueError(fault)
 
     def hit(self, number: int) -> None:
-        """A signal to its process, which may be gone."""
+        """A signal to its process, which may be gone; one that is killed is gone afterwards."""
+        if number == signal.SIGKILL:
+            self._end(number)
+            return
         with contextlib.suppress(ProcessLookupError):
             self._signal(number)
 
