@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from loadtest.added import added
 from loadtest.cases import all_cases
 from loadtest.clients import ClientError
 from loadtest.compare import compare, unmatched
@@ -23,7 +24,7 @@ from loadtest.scenario import FLOORS, Load, Mode, Scenario
 from loadtest.servers import ServerError
 from loadtest.soak import SoakPlan, soak
 from loadtest.suites import SUITES, Job, jobs
-from loadtest.tables import comparison_rows, rows, table_of
+from loadtest.tables import added_rows, comparison_rows, rows, table_of
 from loadtest.wire import WrongAnswerError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
@@ -209,6 +210,8 @@ def _show(results: Results) -> None:
         highlight=False,
     )
     output.print(table_of(*rows(results), left=3), highlight=False)
+    if pairs := added(results):
+        output.print(table_of(*added_rows(pairs), title="What is added"), highlight=False)
 
 
 @main.command("report")

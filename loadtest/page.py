@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from html import escape
 from string import Template
 
+from loadtest.added import added
 from loadtest.histogram import Histogram
 from loadtest.results import Measurement, Results
-from loadtest.tables import number, rows
+from loadtest.tables import added_rows, number, rows
 
 _COLOURS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 _PAGE = Template("""<!doctype html>
@@ -41,14 +42,20 @@ def page_of(results: Results) -> str:
         f"commit {about['commit'] or 'unknown'}{' with changes' if about['changed_files'] else ''}"
     )
     headings, lines = rows(results)
-    table = _line("th", headings) + "".join(_line("td", line) for line in lines)
+    table = _table(headings, lines)
     plots = []
+    if pairs := added(results):
+        plots.append(f'<h2>What is added</h2><div class="scroll"><table>{_table(*added_rows(pairs))}</table></div>')
     for unit in sorted({m.unit for m in results}):
         of_unit = [m for m in results if m.unit == unit]
         plots.append(f"<h2>CPU for each {escape(unit)}, microseconds</h2>{cpu_bars(of_unit)}")
         if waited := [m for m in of_unit if m.load]:
             plots.append(f"<h2>Latency of calls with {escape(unit)}s</h2>{latency_plot(waited)}")
     return _PAGE.substitute(about=escape(text), command=escape(results.command), table=table, plots="\n".join(plots))
+
+
+def _table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return _line("th", headings) + "".join(_line("td", line) for line in lines)
 
 
 def _line(tag: str, cells: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from loadtest.added import Added
 from loadtest.compare import Comparison
 from loadtest.results import DISTURBING_CPUS, METRICS, Measurement, Results, Spread
 
@@ -80,3 +81,29 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> tuple[list[str], list[
         for c in comparisons
     ]
     return ["case", "scenario", "figure", "before", "after", "ratio [least..most]", ""], lines
+
+
+def added_rows(pairs: Sequence[Added]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and a line for each pair of measurements with and without."""
+    headings = ["case", "scenario", "us CPU / unit", "p50 ms without", "added", "p99 ms without", "added"]
+    headings += ["units / s without", "with"]
+    lines = [
+        [
+            pair.title,
+            pair.scenario,
+            *map(
+                spread_text,
+                (
+                    pair.us_cpu,
+                    pair.without_p50_ms,
+                    pair.p50_ms,
+                    pair.without_p99_ms,
+                    pair.p99_ms,
+                    pair.without_units_per_s,
+                    pair.units_per_s,
+                ),
+            ),
+        ]
+        for pair in pairs
+    ]
+    return [*headings, ""], [[*line, ""] for line in lines]

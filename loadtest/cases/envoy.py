@@ -19,6 +19,7 @@ from typing import Any, Final
 import uvloop
 
 from loadtest import osinfo
+from loadtest.added import WITHOUT
 from loadtest.cases.base import Tell
 from loadtest.drivers import Samples, Window, closed_loop
 from loadtest.encoded import QUOTA_NAME
@@ -170,10 +171,11 @@ class EnvoyCase:
     ) -> list[Measurement]:
         requests = [request_bytes("svc-0002", f"/things/{n}?page={n}", _HEADERS) for n in range(_DISTINCT)]
         count = load.connections * load.in_flight
-        text = f"closed, {count} connections"
+        text = "1 connection" if count == 1 else f"{count} connections"
+        setting = {**to_json(scenario), "connections": count}
         made = [
-            Measurement(name, Mode.WIRE, "request", to_json(scenario), to_json(load), scenario.text, text)
-            for name in (self.name, f"{self.name}-without")
+            Measurement(name, Mode.WIRE, "request", setting, to_json(load), text, "closed")
+            for name in (self.name, self.name + WITHOUT)
         ]
         for number in range(load.repetitions):
             for measurement, port in zip(made, (asked, alone), strict=True):
@@ -273,6 +275,12 @@ CASES: Final = (
     EnvoyCase("envoy-check-grpcio", "Envoy asks mixs, over gRPC carried by grpcio", grpcio=True),
     EnvoyCase("envoy-check-http", "Envoy asks mixs, over HTTP", http=True),
     EnvoyCase("envoy-cached", "Envoy asks a mixproxy that knows the answer, over gRPC", agent=True),
+    EnvoyCase(
+        "envoy-cached-grpcio",
+        "Envoy asks a mixproxy that knows the answer, over gRPC carried by grpcio",
+        agent=True,
+        grpcio=True,
+    ),
     EnvoyCase("envoy-cached-http", "Envoy asks a mixproxy that knows the answer, over HTTP", agent=True, http=True),
     EnvoyCase(
         "envoy-uncached",
