@@ -23,7 +23,7 @@ from mixer.server.methods import Health, Transport, with_health_and_reflection
 from mixer.server.pages import Pages, monitoring_app
 from mixer.server.transport import TransportKind, new_transport
 from mixer.store import Problem, Store, StoreContents
-from proxy.client import HttpClientConfig, LocalNode, SidecarClient, SpecIndex, TcpClientConfig
+from proxy.client import HttpClientConfig, LocalNode, SidecarClient, SpecBuilder, TcpClientConfig
 from proxy.client.remote import RemoteMixer, RemoteOptions
 from proxy.envoy.access_log import AccessLog, AccessLogMetrics
 from proxy.envoy.ext_authz import Authorization, Decider
@@ -169,6 +169,7 @@ class Agent:
         Gauge("istio_build", "Constant 1.", ("component", "tag"), registry=self.registry).labels(
             "mixproxy", __version__
         ).set(1)
+        self._specs = SpecBuilder()
         self._problem_gauge = Gauge(
             "mixer_proxy_config_problems", "Problems of specs and bindings.", registry=self.registry
         )
@@ -253,7 +254,7 @@ class Agent:
             log.error("specs_not_applied", exc_info=exc)
 
     def _configure(self, contents: StoreContents) -> None:
-        specs, problems = SpecIndex.build(contents.resources.values())
+        specs, problems = self._specs.build(contents.resources.values())
         self.problems = (*contents.problems, *problems)
         self._problem_gauge.set(len(self.problems))
         for problem in self.problems:

@@ -28,7 +28,7 @@ from proxy.client import (
     NetworkFailPolicy,
     ServiceConfig,
     SidecarClient,
-    SpecIndex,
+    SpecBuilder,
     TcpClientConfig,
 )
 from proxy.envoy.access_log import AccessLog, AccessLogMetrics
@@ -103,6 +103,7 @@ class EnvoyGuest:
             ("kind", "severity"),
             registry=registry,
         )
+        self._specs = SpecBuilder()
         self._told: frozenset[str] = frozenset()
         self.methods = (
             Authorization(decider, metrics).methods
@@ -113,7 +114,7 @@ class EnvoyGuest:
 
     def configure(self, contents: StoreContents) -> None:
         """Use the specs and bindings of a configuration; what is wrong with some costs those only."""
-        specs, problems = SpecIndex.build(contents.resources.values())
+        specs, problems = self._specs.build(contents.resources.values())
         self.client.use_specs(specs)
         self._tell(problems)
 

@@ -29,7 +29,7 @@
 """
 
 from proxy.client.bags import LayeredBag, with_report
-from proxy.client.bindings import SpecIndex
+from proxy.client.bindings import SpecBuilder, SpecIndex
 from proxy.client.config import (
     PASS_THROUGH,
     FailPolicy,
@@ -56,6 +56,7 @@ __all__ = [
     "NetworkFailPolicy",
     "ServiceConfig",
     "SidecarClient",
+    "SpecBuilder",
     "SpecIndex",
     "TcpClientConfig",
     "TcpConnection",

@@ -6,9 +6,10 @@ Source: spec proxy 7, 7.1 and 9.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeAlias
 
 import re2
 from pydantic import AfterValidator, model_validator
@@ -19,7 +20,6 @@ from proxy.client.apispec import HttpApi, HTTPAPISpec
 from proxy.client.patterns import AtLeastOne, NotEmpty
 from proxy.client.quotaspec import QuotaRules, QuotaSpec
 
-KINDS: Final = frozenset(("QuotaSpec", "QuotaSpecBinding", "HTTPAPISpec", "HTTPAPISpecBinding"))
 HOSTS: Final = 1_000
 """Host names whose specs are remembered."""
 
@@ -74,6 +74,12 @@ class HTTPAPISpecBinding(ProtoModel):
     api_specs: Annotated[list[SpecReference], AtLeastOne]
 
 
+_MODELS: Final[Mapping[str, type[ProtoModel]]] = MappingProxyType(
+    {model.__name__: model for model in (QuotaSpec, QuotaSpecBinding, HTTPAPISpec, HTTPAPISpecBinding)}
+)
+KINDS: Final = frozenset(_MODELS)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class HostSpecs:
     """What holds for a host name, in the order of the specs' keys; one object for all hosts with the same specs."""
@@ -92,9 +98,6 @@ class _Binding:
     def takes(self, host: str) -> bool:
         """Whether a host fits that is not named."""
         return self.everything or any(part in host for part in self.parts)
-
-
-Spec = TypeVar("Spec", bound=ProtoModel)
 
 
 class SpecIndex:
@@ -122,34 +125,8 @@ class SpecIndex:
 
     @classmethod
     def build(cls, resources: Iterable[Resource], domain: str = "cluster.local") -> tuple[SpecIndex, list[Problem]]:
-        """The index of what is sound, and what is wrong with the rest; other kinds of resources are passed over.
-
-        Args:
-            resources: Of all namespaces.
-            domain: Follows ``.svc.`` in the host names of services that are named without a domain.
-        """
-        problems: list[Problem] = []
-        rules: dict[ResourceKey, QuotaRules] = {}
-        apis: dict[ResourceKey, HTTPAPISpec] = {}
-        bound: list[Resource] = []
-        for resource in resources:
-            if resource.key.kind == "QuotaSpec":
-                spec = _decode(QuotaSpec, resource, problems)
-                if spec is not None:
-                    rules[resource.key] = QuotaRules([spec])
-            elif resource.key.kind == "HTTPAPISpec":
-                api = _decode(HTTPAPISpec, resource, problems)
-                if api is not None:
-                    apis[resource.key] = api
-                    problems += (
-                        Problem.of(resource, ("spec", "patterns"), text, severity=Severity.WARNING)
-                        for text in HttpApi([api]).warnings
-                    )
-            elif resource.key.kind in KINDS:
-                bound.append(resource)
-        known: set[ResourceKey] = {*rules, *apis}
-        bindings = [_bind(resource, known, domain, problems) for resource in bound]
-        return cls(rules, apis, [binding for binding in bindings if binding is not None]), problems
+        """The index of what is sound, and what is wrong with the rest; see `SpecBuilder.build`."""
+        return SpecBuilder(domain).build(resources)
 
     def __bool__(self) -> bool:
         return bool(self._named or self._wild)
@@ -178,35 +155,78 @@ class SpecIndex:
         return found
 
 
-def _decode(model: type[Spec], resource: Resource, problems: list[Problem]) -> Spec | None:
-    spec, faults = decode(model, resource.spec)
-    problems += (_problem(resource, fault) for fault in faults)
-    return spec
+class SpecBuilder:
+    """Builds one index after another; a spec or binding that became faulty goes on in its last good version.
+
+    Else a slip of the pen in a QuotaSpec would lift its limits.
+
+    Args:
+        domain: Follows ``.svc.`` in the host names of services that are named without a domain.
+    """
+
+    def __init__(self, domain: str = "cluster.local") -> None:
+        self._domain = domain
+        self._good: dict[ResourceKey, Resource] = {}
+
+    def build(self, resources: Iterable[Resource]) -> tuple[SpecIndex, list[Problem]]:
+        """The index of what is sound or was so before, and what is wrong; other kinds of resources are passed over.
+
+        Args:
+            resources: Of all namespaces; what is not among them any more is forgotten.
+        """
+        problems: list[Problem] = []
+        found: list[tuple[Resource, ProtoModel]] = []
+        for resource in resources:
+            model = _MODELS.get(resource.key.kind)
+            if model is None:
+                continue
+            spec, faults = decode(model, resource.spec)
+            problems += (_problem(resource, fault) for fault in faults)
+            if spec is None:
+                resource = self._good.get(resource.key, resource)
+                spec, _ = decode(model, resource.spec)
+            if spec is not None:
+                found.append((resource, spec))
+        self._good = {resource.key: resource for resource, _ in found}
+        rules = {resource.key: QuotaRules([spec]) for resource, spec in found if isinstance(spec, QuotaSpec)}
+        apis = {resource.key: spec for resource, spec in found if isinstance(spec, HTTPAPISpec)}
+        for resource, spec in found:
+            if isinstance(spec, HTTPAPISpec):
+                problems += (
+                    Problem.of(resource, ("spec", "patterns"), text, severity=Severity.WARNING)
+                    for text in HttpApi([spec]).warnings
+                )
+        known: set[ResourceKey] = {*rules, *apis}
+        bindings = [
+            _bind(resource, spec, known, self._domain, problems)
+            for resource, spec in found
+            if isinstance(spec, (QuotaSpecBinding, HTTPAPISpecBinding))
+        ]
+        return SpecIndex(rules, apis, bindings), problems
 
 
 def _problem(resource: Resource, fault: FieldError) -> Problem:
     return Problem.of(resource, ("spec", *fault.path), fault.message, expected=fault.expected)
 
 
-def _bind(resource: Resource, known: set[ResourceKey], domain: str, problems: list[Problem]) -> _Binding | None:
+def _bind(
+    resource: Resource,
+    spec: QuotaSpecBinding | HTTPAPISpecBinding,
+    known: set[ResourceKey],
+    domain: str,
+    problems: list[Problem],
+) -> _Binding:
     key = resource.key
-    references: list[SpecReference]
-    if key.kind == "QuotaSpecBinding":
-        quota = _decode(QuotaSpecBinding, resource, problems)
-        if quota is None:
-            return None
-        services, references, kind, field = quota.services, quota.quota_specs, "QuotaSpec", "quotaSpecs"
+    if isinstance(spec, QuotaSpecBinding):
+        references, kind, field = spec.quota_specs, "QuotaSpec", "quotaSpecs"
     else:
-        api = _decode(HTTPAPISpecBinding, resource, problems)
-        if api is None:
-            return None
-        services, references, kind, field = api.services, api.api_specs, "HTTPAPISpec", "apiSpecs"
+        references, kind, field = spec.api_specs, "HTTPAPISpec", "apiSpecs"
 
     def warn(path: tuple[Any, ...], message: str, expected: str) -> None:
         problems.append(Problem.of(resource, ("spec", *path), message, expected=expected, severity=Severity.WARNING))
 
     everything, hosts, parts = False, set(), []
-    for place, service in enumerate(services):
+    for place, service in enumerate(spec.services):
         name = service.service
         if name is None:
             home = f"{service.name}.{service.namespace or key.namespace}"

@@ -7,7 +7,7 @@ import pytest
 from mixer.attributes import MappingBag
 from mixer.store import Resource, ResourceKey, Severity
 from mixer.store.protojson import decode
-from proxy.client import SidecarClient, SpecIndex
+from proxy.client import SidecarClient, SpecBuilder, SpecIndex
 from proxy.client.quotaspec import QuotaRules, QuotaSpec, requirements
 from tests.proxy.client.fakes import FakeMixer, answer, ask, bag_of, config, granted
 
@@ -145,6 +145,32 @@ def test_faulty_spec_is_named_and_left_out() -> None:
     assert str(problems[0]).startswith("error: bad.QuotaSpec.ns: spec.rules[0].match[0].clause.a.regex: not a regular")
     assert problems[1].severity is Severity.WARNING
     assert len(index.of("x").rules) == 1
+
+
+def test_spec_that_becomes_faulty_goes_on_in_its_last_good_version() -> None:
+    builder, everywhere = SpecBuilder(), binding({"service": "*"})
+    builder.build([SPEC, everywhere])
+    faulty = resource("QuotaSpec", "s", {"rules": 7})
+
+    for _ in range(2):
+        index, problems = builder.build([faulty, everywhere])
+        assert len(index.of("x").rules) == 1
+        assert [(p.severity, p.resource) for p in problems] == [(Severity.ERROR, faulty.key)]
+
+    index, _ = builder.build([everywhere])
+    assert not index.of("x").rules
+    index, _ = builder.build([faulty, everywhere])
+    assert not index.of("x").rules  # deleted is forgotten
+
+
+def test_binding_that_becomes_faulty_goes_on_in_its_last_good_version() -> None:
+    builder = SpecBuilder()
+    builder.build([SPEC, binding({"service": "a.ns"})])
+
+    index, problems = builder.build([SPEC, resource("QuotaSpecBinding", "b", {"services": []})])
+
+    assert [len(index.of(host).rules) for host in ("a.ns", "b.ns")] == [1, 0]
+    assert {p.field for p in problems} == {"spec.services", "spec.quotaSpecs"}
 
 
 def test_specs_hold_once_and_in_the_order_of_their_keys() -> None:
