@@ -28,9 +28,9 @@ from mixer.adapters.remote.descriptors import (
     message_class,
     value_type,
 )
-from mixer.attributes import AttributeBag, Duration, Timestamp, TrackedMap, ValueType, Vocabulary
+from mixer.attributes import AttributeBag, Duration, Timestamp, ValueType, Vocabulary
 from mixer.errors import EvalError, ExprError
-from mixer.expr import CodeBuilder, Node, compile_expr, parse, typecheck
+from mixer.expr import CodeBuilder, Node
 from mixer.expr.tree import attribute_names
 from mixer.rules.literals import map_key, scalar
 from mixer.store.problem import FieldError
@@ -38,7 +38,7 @@ from mixer.store.protojson import describe
 from mixer.store.resource import Path, to_camel
 from mixer.templates.base import Template
 from mixer.templates.builder import CompiledInstance, compile_instance
-from mixer.templates.hints import expected_at
+from mixer.templates.leaves import Convert, Leaf, blame, mistyped, read, whole
 
 OUTPUT_PREFIX: Final = "output"
 """The name under which attribute bindings see what a generator put out; ``$out`` stands for it too."""
@@ -60,18 +60,6 @@ _FIELD_OF: Final[Mapping[ValueType, str]] = {
 }
 """Where a ``Value`` holds values of a type; it has no place for string maps."""
 
-_Convert = Callable[[Any], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """One expression of an instance, with what is done to its value."""
-
-    title: str
-    source: str
-    node: Node
-    convert: _Convert
-
 
 @dataclass(slots=True)
 class _Walk:
@@ -80,7 +68,7 @@ class _Walk:
     vocabulary: Vocabulary
     code: CodeBuilder
     faults: list[FieldError] = field(default_factory=list)
-    leaves: list[_Leaf] = field(default_factory=list)
+    leaves: list[Leaf] = field(default_factory=list)
     types: dict[str, ValueType | Mapping[str, ValueType]] = field(default_factory=dict)
 
 
@@ -131,7 +119,7 @@ def compile_encoded(
         try:
             return EncodedInstance(name, encode(bag.lookup))
         except (EvalError, ValueError, TypeError, OverflowError) as exc:
-            raise _blame(name, leaves, bag, vocabulary, exc) from exc
+            raise blame(name, leaves, bag, vocabulary, exc) from exc
 
     canonical = json.dumps([template.name, model.digest, _texts(params), dict(bindings)], sort_keys=True, default=str)
     attributes = frozenset[str]().union(*(attribute_names(leaf.node) for leaf in leaves))
@@ -231,7 +219,7 @@ def _map(walk: _Walk, f: FieldDescriptor, value: Any, owner: str, path: Path, ti
     key_field, value_field = entry_of(f)
     texts_only = all(part.type == FieldDescriptor.TYPE_STRING for part in (key_field, value_field))
     if isinstance(value, str) and texts_only:
-        return _expression(walk, value, ValueType.STRING_MAP, _whole, path, title)
+        return _expression(walk, value, ValueType.STRING_MAP, whole, path, title)
     if not isinstance(value, Mapping):
         expected = "a mapping, or an expression of type STRING_MAP" if texts_only else "a mapping"
         walk.faults.append(FieldError(path, f"{describe(value)} cannot be read here", expected))
@@ -356,35 +344,24 @@ def _value(walk: _Walk, descriptor: Descriptor, value: Any, path: Path, title: s
         return ""
     walk.types[dotted] = kind
     inner = descriptor.fields_by_name.get(name)
-    convert = _as_is if inner is None or inner.message_type is None else _wrapper(inner.message_type, kind)
-    return f"{made}({name}={_leaf(walk, value, node, None if kind in _PLAIN else convert, title)})"
-
-
-_PLAIN: Final = frozenset({ValueType.STRING, ValueType.INT64, ValueType.DOUBLE, ValueType.BOOL})
-"""Types whose values a message takes, and checks, as they are."""
-
-
-def _as_is(value: Any) -> Any:
-    return value
+    convert = None if inner is None or inner.message_type is None else _wrapper(inner.message_type, kind)
+    return f"{made}({name}={_leaf(walk, Leaf(title, value, node, kind, convert))})"
 
 
 def _typed(walk: _Walk, source: str, path: Path, title: str, *, dynamic: bool = False) -> tuple[Node, ValueType] | None:
     """An expression with its type, or a fault."""
-    try:
-        node = parse(source)
-        return node, typecheck(node, walk.vocabulary, source=source)
-    except ExprError as exc:
-        mark = ";" if dynamic else ":"
-        message = f"failed to evaluate expression for field '{title}'{mark} {exc}"
-        walk.faults.append(FieldError(path, message, expected_at(exc, walk.vocabulary)))
+    found = read(source, walk.vocabulary, path, title, dynamic=dynamic)
+    if isinstance(found, FieldError):
+        walk.faults.append(found)
         return None
+    return found
 
 
 def _expression(
     walk: _Walk,
     source: str,
     wanted: ValueType | tuple[ValueType, ...],
-    convert: _Convert | None,
+    convert: Convert | None,
     path: Path,
     title: str,
 ) -> str:
@@ -395,20 +372,17 @@ def _expression(
     node, kind = typed
     kinds = wanted if isinstance(wanted, tuple) else (wanted,)
     if kind not in kinds:
-        want = " or ".join(k.name for k in kinds)
-        message = f"error type checking for field '{title}': Evaluated expression type {kind.name} want {want}"
-        walk.faults.append(FieldError(path, message, f"an expression of type {want}"))
+        walk.faults.append(mistyped(kind, kinds, path, title))
         return ""
-    return _leaf(walk, source, node, convert, title)
+    return _leaf(walk, Leaf(title, source, node, kind, convert))
 
 
-def _leaf(walk: _Walk, source: str, node: Node, convert: _Convert | None, title: str) -> str:
-    walk.leaves.append(_Leaf(title, source, node, convert or _as_is))
-    text = walk.code.expression(node)
-    return text if convert is None else f"{walk.code.bind(convert)}({text})"
+def _leaf(walk: _Walk, leaf: Leaf) -> str:
+    walk.leaves.append(leaf)
+    return leaf.text(walk.code)
 
 
-def _of(f: FieldDescriptor) -> _Convert:
+def _of(f: FieldDescriptor) -> Convert:
     """What a field of numbers takes: a value out of its range is an error that names it."""
 
     def convert(value: Any) -> Any:
@@ -420,7 +394,7 @@ def _of(f: FieldDescriptor) -> _Convert:
     return convert
 
 
-def _wrapper(descriptor: Descriptor, kind: ValueType) -> _Convert:
+def _wrapper(descriptor: Descriptor, kind: ValueType) -> Convert:
     """A message that stands for one value of a type."""
     made = message_class(descriptor)
     if descriptor.full_name.startswith("google.protobuf."):
@@ -440,7 +414,7 @@ def _address(value: Any) -> bytes:
     return value
 
 
-def _span_of(made: Callable[..., Message], kind: ValueType) -> _Convert:
+def _span_of(made: Callable[..., Message], kind: ValueType) -> Convert:
     wanted = Timestamp if kind is ValueType.TIMESTAMP else Duration
 
     def convert(value: Any) -> Message:
@@ -451,24 +425,3 @@ def _span_of(made: Callable[..., Message], kind: ValueType) -> _Convert:
         return message  # type: ignore[no-any-return]
 
     return convert
-
-
-def _whole(value: Any) -> Any:
-    """A string map that leaves the expression: from here on the answer depends on all of it."""
-    if isinstance(value, TrackedMap):
-        return value.whole()
-    if not isinstance(value, Mapping):
-        raise EvalError(f"error converting value to string map: '{value}'")
-    return value
-
-
-def _blame(
-    name: str, leaves: tuple[_Leaf, ...], bag: AttributeBag, vocabulary: Vocabulary, cause: Exception
-) -> EvalError:
-    """The error of building an instance, with the field that caused it."""
-    for leaf in leaves:
-        try:
-            leaf.convert(compile_expr(leaf.source, vocabulary).evaluate(bag))
-        except (EvalError, ValueError, TypeError, OverflowError) as exc:
-            return EvalError(f"evaluation failed at [{name}]'{leaf.title}': '{exc}'")
-    return EvalError(f"evaluation failed at [{name}]: '{cause}'")

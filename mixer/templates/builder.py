@@ -12,18 +12,19 @@ import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from mixer.attributes import AttributeBag, AttributeValue, Timestamp, TrackedMap, ValueType, Vocabulary
 from mixer.attributes.values import ABSENT, Absent
 from mixer.errors import EvalError, ExprError
-from mixer.expr import CodeBuilder, Node, compile_expr, parse, typecheck
+from mixer.expr import CodeBuilder, Node, parse, typecheck
 from mixer.expr.tree import attribute_names
 from mixer.store.problem import FieldError
 from mixer.store.protojson import describe, to_camel, to_snake
 from mixer.store.resource import Path
 from mixer.templates.base import Field, InferredTypes, Template
 from mixer.templates.hints import expected_at
+from mixer.templates.leaves import Convert, Leaf, blame, mistyped, read, whole
 
 _EXPECTED_EXPRESSION = 'an expression in quotes, such as "1" or \'source.name | "unknown"\''
 _EXPECTED_BINDINGS = "a mapping of attribute name to expression"
@@ -56,17 +57,6 @@ class CompiledInstance:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """One expression of an instance, parsed and typed."""
-
-    title: str  # as error messages name it: Dimensions[zone], Subject.User
-    source: str
-    node: Node
-    type: ValueType
-    declared: ValueType | None
-
-
 @dataclass(slots=True)
 class _Walk:
     """The state of reading one instance's params."""
@@ -74,7 +64,7 @@ class _Walk:
     vocabulary: Vocabulary
     code: CodeBuilder
     faults: list[FieldError] = field(default_factory=list)
-    leaves: list[_Leaf] = field(default_factory=list)
+    leaves: list[Leaf] = field(default_factory=list)
     types: dict[str, ValueType | Mapping[str, ValueType]] = field(default_factory=dict)
     nodes: dict[str, Node | Mapping[str, Node]] = field(default_factory=dict)
     bound: set[str] = field(default_factory=set)
@@ -118,7 +108,7 @@ def compile_instance(
         try:
             return fast(bag.lookup)
         except EvalError as exc:
-            raise _blame(name, leaves, bag, vocabulary, exc) from exc
+            raise blame(name, leaves, bag, vocabulary, exc) from exc
 
     canonical = json.dumps([template.name, params, dict(bindings)], sort_keys=True, default=str)
     attributes = frozenset[str](walk.bound | set(bindings)).union(*(attribute_names(leaf.node) for leaf in leaves))
@@ -195,7 +185,7 @@ def _field(walk: _Walk, f: Field, value: Any, owner: str, path: Path, title: str
         key = str(key)
         text = _expression(walk, source, f.type, (*path, key), f"{title}[{key}]", "")
         if text:
-            kinds[key] = walk.leaves[-1].type
+            kinds[key] = walk.leaves[-1].kind
             nodes[key] = walk.leaves[-1].node
             items.append(f"{key!r}: {text}")
     return f"{{{', '.join(items)}}}"
@@ -206,41 +196,30 @@ def _expression(walk: _Walk, source: object, declared: ValueType | None, path: P
     if not isinstance(source, str):
         walk.faults.append(FieldError(path, f"{describe(source)} cannot be read here", _EXPECTED_EXPRESSION))
         return ""
-    try:
-        node = parse(source)
-        kind = typecheck(node, walk.vocabulary, source=source)
-    except ExprError as exc:
-        mark = ";" if declared is None else ":"  # as the original has it
-        message = f"failed to evaluate expression for field '{title}'{mark} {exc}"
-        walk.faults.append(FieldError(path, message, expected_at(exc, walk.vocabulary)))
+    found = read(source, walk.vocabulary, path, title, dynamic=declared is None)
+    if isinstance(found, FieldError):
+        walk.faults.append(found)
         return ""
+    node, kind = found
     if declared is not None and kind is not declared:
-        message = f"error type checking for field '{title}': Evaluated expression type {kind.name} want {declared.name}"
-        walk.faults.append(FieldError(path, message, f"an expression of type {declared.name}"))
+        walk.faults.append(mistyped(kind, (declared,), path, title))
         return ""
-    walk.leaves.append(_Leaf(title, source, node, kind, declared))
+    leaf = Leaf(title, source, node, kind, _convert(kind, declared))
+    walk.leaves.append(leaf)
     if declared is None and dotted:
         walk.types[dotted] = kind
-    return _checked(walk.code, walk.code.expression(node), kind, declared)
+    return leaf.text(walk.code)
 
 
-_CHECKED: Mapping[ValueType | None, type] = {ValueType.TIMESTAMP: Timestamp, ValueType.IP_ADDRESS: bytes}
-
-
-def _checked(code: CodeBuilder, text: str, kind: ValueType, declared: ValueType | None) -> str:
-    """The text of an expression whose value leaves the language, with what has to be done to it on the way."""
-    if kind is ValueType.STRING_MAP:
-        return f"{code.bind(_whole)}({text})"
-    if declared in _CHECKED:
-        return f"{code.bind(_of_kind)}({text}, {code.bind(_CHECKED[declared])})"
-    return f"{code.bind(_any_kind)}({text})" if kind in _CHECKED else text
-
-
-def _of_kind(value: Any, kind: type) -> Any:
+def _of_kind(kind: type) -> Convert:
     """A value of a typed field whose class reading does not check. Source: spec language 5.4."""
-    if type(value) is not kind:
-        raise EvalError(f"error converting value to {kind.__name__.lower()}: '{value}'")
-    return value
+
+    def convert(value: Any) -> Any:
+        if type(value) is not kind:
+            raise EvalError(f"error converting value to {kind.__name__.lower()}: '{value}'")
+        return value
+
+    return convert
 
 
 def _any_kind(value: Any) -> Any:
@@ -248,29 +227,19 @@ def _any_kind(value: Any) -> Any:
     return value.whole() if isinstance(value, TrackedMap) else value
 
 
-def _whole(value: Any) -> Any:
-    """A string map that leaves the expression: from here on the answer depends on all of it."""
-    if isinstance(value, TrackedMap):
-        return value.whole()
-    if not isinstance(value, Mapping):
-        raise EvalError(f"error converting value to string map: '{value}'")
-    return value
+_CHECKED: Final[Mapping[ValueType, Convert]] = {
+    ValueType.TIMESTAMP: _of_kind(Timestamp),
+    ValueType.IP_ADDRESS: _of_kind(bytes),
+}
 
 
-def _blame(
-    name: str, leaves: tuple[_Leaf, ...], bag: AttributeBag, vocabulary: Vocabulary, cause: EvalError
-) -> EvalError:
-    """The error of building an instance, with the field that caused it."""
-    for leaf in leaves:
-        try:
-            value = compile_expr(leaf.source, vocabulary).evaluate(bag)
-            if leaf.type is ValueType.STRING_MAP:
-                _whole(value)
-            elif leaf.declared in _CHECKED:
-                _of_kind(value, _CHECKED[leaf.declared])
-        except EvalError as exc:
-            return EvalError(f"evaluation failed at [{name}]'{leaf.title}': '{exc}'")
-    return EvalError(f"evaluation failed at [{name}]: '{cause}'")
+def _convert(kind: ValueType, declared: ValueType | None) -> Convert | None:
+    """What has to be done to a value that leaves the language, None for nothing."""
+    if kind is ValueType.STRING_MAP:
+        return whole
+    if kind in _CHECKED:
+        return _any_kind if declared is None else _CHECKED[kind]
+    return None
 
 
 class _OutputBag:
@@ -335,7 +304,7 @@ def _compile_bindings(
             walk.faults.append(FieldError(path, message, f"an expression of type {target.name}"))
             continue
         walk.bound |= {a for a in attribute_names(node) if not a.startswith(prefix)}
-        text = _checked(code, code.expression(node), kind, kind)
+        text = Leaf(name, spelled_out, node, kind, _convert(kind, kind)).text(code)
         if kind is ValueType.IP_ADDRESS:
             text = f"{code.bind(_short_ip)}({text})"
         items.append(f"{name!r}: {text}")
