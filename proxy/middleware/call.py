@@ -11,26 +11,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-from mixer.attributes import AttributeValue, Timestamp
-from proxy.envoy.identity import NO_TOKEN, Token
+from mixer.attributes import Timestamp
 from proxy.middleware.request import uri_of
+from proxy.middleware.untold import NOTHING, Untold
 
 FORWARDED: Final = "x-istio-attributes"
 FRAME_BYTES: Final = 5
 """Before each message of a body."""
 
-_NOTHING: Final[Mapping[str, Any]] = {}
 
-
-class CallSeen:
+class CallSeen(Untold):
     """See `proxy.envoy.check_bag.Seen`; made of a call's path, its metadata and its context."""
 
     __slots__ = ("_auth", "_context", "_headers", "_method", "_time", "forwarded", "header_bytes", "metadata")
-
-    tcp = False
-    service = ""
-    stream = ""
-    static: Mapping[str, AttributeValue] = _NOTHING
 
     def __init__(self, method: str, context: Any, time_ns: int) -> None:
         """Take a call.
@@ -90,46 +83,18 @@ class CallSeen:
         """The client's address, empty on Unix sockets."""
         return peer_address(self._context.peer() or "")
 
-    def local_ip(self) -> str:
-        """The server does not tell."""
-        return ""
-
-    def local_port(self) -> int:
-        """The server does not tell."""
-        return 0
-
     def peer_principal(self) -> str:
         """Who calls, by certificate."""
         certificate = self._certificate()
         return uri_of(certificate.decode("latin-1")) if certificate else ""
 
-    def local_principal(self) -> str:
-        """The server does not tell."""
-        return ""
-
     def has_peer_certificate(self) -> bool:
         """Whether the caller showed a certificate; one that cannot be verified ends in no call."""
         return bool(self._certificate())
 
-    def server_name(self) -> str:
-        """The server does not tell."""
-        return ""
-
-    def token(self) -> Token:
-        """None is verified here."""
-        return NO_TOKEN
-
-    def local_labels(self) -> Mapping[str, str]:
-        """None are known."""
-        return _NOTHING
-
-    def filter_metadata(self, name: str) -> Mapping[str, str]:
-        """There are no filters."""
-        return _NOTHING
-
     def _auth_context(self) -> Mapping[str, Any]:
         if self._auth is None:
-            self._auth = self._context.auth_context() or _NOTHING
+            self._auth = self._context.auth_context() or NOTHING
         return self._auth
 
     def _certificate(self) -> bytes:

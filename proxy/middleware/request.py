@@ -14,26 +14,21 @@ from urllib.parse import quote
 
 from cryptography import x509
 
-from mixer.attributes import AttributeValue, Timestamp
-from proxy.envoy.identity import NO_TOKEN, Token, principal
+from mixer.attributes import Timestamp
+from proxy.envoy.identity import principal
 from proxy.middleware.exchange import header_map
+from proxy.middleware.untold import NOTHING, Untold
 
 FORWARDED: Final = b"x-istio-attributes"
 
-_NOTHING: Final[Mapping[str, Any]] = {}
 _SCHEMES: Final = {"ws": "http", "wss": "https"}
 _SAFE: Final = "/:@!$&'()*+,;=-._~"
 
 
-class RequestSeen:
+class RequestSeen(Untold):
     """See `proxy.envoy.check_bag.Seen`; what it reads of the scope is fixed when it is made."""
 
     __slots__ = ("_headers", "_path", "_raw_headers", "_scope", "_time", "forwarded")
-
-    tcp = False
-    service = ""
-    stream = ""
-    static: Mapping[str, AttributeValue] = _NOTHING
 
     def __init__(self, scope: Mapping[str, Any], time_ns: int) -> None:
         """Take a scope of type ``http`` or ``websocket``, and when it came."""
@@ -96,14 +91,6 @@ class RequestSeen:
         client = self._scope.get("client")
         return str(client[0]) if client else ""
 
-    def local_ip(self) -> str:
-        """Nothing; the record has the address."""
-        return ""
-
-    def local_port(self) -> int:
-        """Nothing; the record has it."""
-        return 0
-
     def peer_principal(self) -> str:
         """Who calls, by a certificate that was verified."""
         chain = self._client_chain()
@@ -118,24 +105,8 @@ class RequestSeen:
         """Whether the caller showed a certificate that was verified."""
         return bool(self._client_chain())
 
-    def server_name(self) -> str:
-        """ASGI does not tell."""
-        return ""
-
-    def token(self) -> Token:
-        """None is verified here."""
-        return NO_TOKEN
-
-    def local_labels(self) -> Mapping[str, str]:
-        """None are known."""
-        return _NOTHING
-
-    def filter_metadata(self, name: str) -> Mapping[str, str]:
-        """There are no filters."""
-        return _NOTHING
-
     def _tls(self) -> Mapping[str, Any]:
-        return (self._scope.get("extensions") or _NOTHING).get("tls") or _NOTHING
+        return (self._scope.get("extensions") or NOTHING).get("tls") or NOTHING
 
     def _client_chain(self) -> tuple[str, ...]:
         tls = self._tls()
