@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from mixer.api.answer import CheckAnswer
 from mixer.attributes import AttributeBag
@@ -19,8 +20,10 @@ class QuotaDemand:
     best_effort: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CheckCall:
+NO_DEMANDS: Final[Mapping[str, QuotaDemand]] = MappingProxyType({})
+
+
+class CheckCall(NamedTuple):
     """What one Check asks.
 
     Attributes:
@@ -33,7 +36,7 @@ class CheckCall:
     """
 
     bag: AttributeBag
-    quotas: Mapping[str, QuotaDemand] = field(default_factory=dict)
+    quotas: Mapping[str, QuotaDemand] = NO_DEMANDS
     deduplication_id: str = ""
     quotas_only: bool = False
     timeout_s: float | None = None
@@ -43,8 +46,8 @@ class CheckCall:
 class Mixer(Protocol):
     """A Mixer, as the proxy side sees it."""
 
-    async def check(self, call: CheckCall) -> CheckAnswer:
-        """Decide on a request.
+    def check(self, call: CheckCall) -> CheckAnswer | Awaitable[CheckAnswer]:
+        """Decide on a request; an awaitable, as coroutine functions give, is awaited before the loop turns.
 
         Raises:
             MixerCallError: There is no decision; the caller's fail policy applies.

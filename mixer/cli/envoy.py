@@ -7,7 +7,7 @@ are read from the same store as rules, each time a configuration is published.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Final
 
 import structlog
@@ -17,7 +17,7 @@ from mixer.api.answer import CheckAnswer
 from mixer.attributes import AttributeBag
 from mixer.errors import MixerError
 from mixer.runtime.controller import Controller
-from mixer.runtime.results import PASSED
+from mixer.runtime.results import PASSED, CheckOutcome
 from mixer.server.guests import House
 from mixer.server.status import service_error
 from mixer.store import Problem, StoreContents
@@ -63,26 +63,36 @@ class InProcessMixer:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
 
-    async def check(self, call: CheckCall) -> CheckAnswer:
+    def check(self, call: CheckCall) -> CheckAnswer | Awaitable[CheckAnswer]:
         """Decide; see `proxy.mixer.Mixer.check`."""
+        bag, quotas, deduplication_id, quotas_only, _, references = call
         try:
-            outcome = await self._controller.dispatcher.check(
-                call.bag,
-                call.quotas,
-                call.deduplication_id,
-                quotas_only=call.quotas_only,
-                references=call.references,
+            given = self._controller.dispatcher.check_inline(
+                bag, quotas, deduplication_id, quotas_only=quotas_only, references=references
             )
         except MixerError as exc:
-            raise MixerCallError(service_error(exc).code, str(exc)) from exc
-        return _PASSED if outcome is PASSED else outcome.answer()
+            raise _call_error(exc) from exc
+        if given is PASSED:
+            return _PASSED
+        return given.answer() if isinstance(given, CheckOutcome) else _answered(given)
 
     async def report(self, records: Sequence[AttributeBag]) -> None:
         """Take records; see `proxy.mixer.Mixer.report`."""
         try:
             await self._controller.dispatcher.report(records)
         except MixerError as exc:
-            raise MixerCallError(service_error(exc).code, str(exc)) from exc
+            raise _call_error(exc) from exc
+
+
+async def _answered(coming: Awaitable[CheckOutcome]) -> CheckAnswer:
+    try:
+        return (await coming).answer()
+    except MixerError as exc:
+        raise _call_error(exc) from exc
+
+
+def _call_error(exc: MixerError) -> MixerCallError:
+    return MixerCallError(service_error(exc).code, str(exc))
 
 
 class EnvoyGuest:

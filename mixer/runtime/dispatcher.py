@@ -20,7 +20,7 @@ from mixer.adapters.base import CheckResult, Code, QuotaArgs, QuotaResult, Serie
 from mixer.attributes import AttributeBag, OverlayBag, TrackingBag
 from mixer.errors import AdapterError, BackendUnavailableError, EvalError, MixerError
 from mixer.rules.routes import request_namespace
-from mixer.runtime.binding import Binding
+from mixer.runtime.binding import Binding, BoundRoutes
 from mixer.runtime.bound import BoundRoute, Drawn
 from mixer.runtime.headers import header_directive
 from mixer.runtime.isolation import being_cancelled
@@ -89,7 +89,20 @@ class Dispatcher:
         quotas_only: bool = False,
         references: bool = True,
     ) -> CheckOutcome:
-        """Decide on a request, and take from quotas if it may pass.
+        """Decide on a request, and take from quotas if it may pass; arguments and errors as for `check_inline`."""
+        given = self.check_inline(bag, quotas, dedup_id, quotas_only=quotas_only, references=references)
+        return given if isinstance(given, CheckOutcome) else await given
+
+    def check_inline(
+        self,
+        bag: AttributeBag,
+        quotas: Mapping[str, QuotaRequest] | None = None,
+        dedup_id: str = "",
+        *,
+        quotas_only: bool = False,
+        references: bool = True,
+    ) -> CheckOutcome | Awaitable[CheckOutcome]:
+        """The same at once where nothing has to wait; an awaitable must be awaited before the loop turns.
 
         Args:
             bag: The request's attributes.
@@ -103,6 +116,24 @@ class Dispatcher:
             DispatchError: A handler or an instance that the decision needs gave no answer.
         """
         binding = self.binding
+        if quotas or binding.generates:
+            return self._check(binding, bag, quotas, dedup_id, quotas_only, references)
+        if quotas_only:
+            return _NOT_ASKED
+        tracked = TrackingBag(bag) if references else None
+        given = self._precondition(binding, bag if tracked is None else tracked, tracked, {})
+        return given if isinstance(given, CheckOutcome) else _holding(binding, given)
+
+    async def _check(
+        self,
+        binding: Binding,
+        bag: AttributeBag,
+        quotas: Mapping[str, QuotaRequest] | None,
+        dedup_id: str,
+        quotas_only: bool,
+        references: bool,
+    ) -> CheckOutcome:
+        """A check in all its steps."""
         with binding.pinned:
             tracked = TrackingBag(bag) if references else None
             drawn: Drawn = {}
@@ -112,7 +143,8 @@ class Dispatcher:
             before_check = {} if tracked is None else dict(tracked.referenced)
             outcome = _NOT_ASKED
             if not quotas_only:
-                outcome = await self._precondition(binding, visible, tracked, drawn)
+                given = self._precondition(binding, visible, tracked, drawn)
+                outcome = given if isinstance(given, CheckOutcome) else await given
             if not quotas or not outcome.result.status.ok:
                 return outcome
             answers = {}
@@ -149,7 +181,8 @@ class Dispatcher:
             self._metrics.instances_per_request.observe(len(batch))
             calls = [(route, _sampling(route, samples)) for route, samples in batch.samples.values()]
             calls += ((route, _reporting(route, instances)) for route, instances in batch.instances.values())
-            answers = await self._call_all(calls, type(None))
+            given = self._call_all(calls, type(None))
+            answers = given if isinstance(given, list) else await given
         errors = batch.errors
         errors += (f"failed to report all values: {a.text}" for a in answers if isinstance(a, _Failure))
         if errors:
@@ -163,7 +196,8 @@ class Dispatcher:
         errors: list[str] = []
         selected = routes.generators.selected(bag, drawn, self._match_failed)
         calls = self._prepare(selected, bag, errors, lambda route: route.handler.generate_attributes)
-        answers = await self._call_all(calls, Mapping)
+        given = self._call_all(calls, Mapping)
+        answers = given if isinstance(given, list) else await given
         overlay = OverlayBag(bag)
         hidden: list[str] = []
         for (route, _), answer in zip(calls, answers, strict=True):
@@ -180,21 +214,43 @@ class Dispatcher:
             bag.stands_in_for(hidden)
         return overlay
 
-    async def _precondition(
+    def _precondition(
         self, binding: Binding, bag: AttributeBag, tracked: TrackingBag | None, drawn: Drawn
-    ) -> CheckOutcome:
+    ) -> CheckOutcome | Awaitable[CheckOutcome]:
         routes = binding.routes(request_namespace(bag))
-        errors: list[str] = []
         selected = routes.checks.selected(bag, drawn, self._match_failed)
         if not selected:
             self._metrics.instances_per_request.observe(0)
-            directive = header_directive(routes.directives, bag, self._match_failed)
-            if tracked is not None:
-                return CheckOutcome(NO_OBJECTION, tracked.record(), directive)
-            return PASSED if directive is None else CheckOutcome(NO_OBJECTION, None, directive)
+            return self._outcome(routes, bag, tracked, NO_OBJECTION)
+        errors: list[str] = []
         calls = self._prepare(selected, bag, errors, lambda route: route.handler.handle_check)
         self._metrics.instances_per_request.observe(len(calls))
-        answers = await self._call_all(calls, CheckResult)
+        given = self._call_all(calls, CheckResult)
+        if isinstance(given, list):
+            return self._decision(routes, bag, tracked, calls, errors, given)
+        return self._decision_later(routes, bag, tracked, calls, errors, given)
+
+    async def _decision_later(
+        self,
+        routes: BoundRoutes,
+        bag: AttributeBag,
+        tracked: TrackingBag | None,
+        calls: Sequence[tuple[BoundRoute, object]],
+        errors: list[str],
+        coming: Awaitable[list[CheckResult | _Failure]],
+    ) -> CheckOutcome:
+        return self._decision(routes, bag, tracked, calls, errors, await coming)
+
+    def _decision(
+        self,
+        routes: BoundRoutes,
+        bag: AttributeBag,
+        tracked: TrackingBag | None,
+        calls: Sequence[tuple[BoundRoute, object]],
+        errors: list[str],
+        answers: Sequence[CheckResult | _Failure],
+    ) -> CheckOutcome:
+        """What the handlers' answers make together."""
         results = []
         for (route, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, _Failure):
@@ -204,12 +260,25 @@ class Dispatcher:
         if errors:
             raise DispatchError("performing check operation failed: ", errors)
         result, denial = combine_checks(results)
+        return self._outcome(routes, bag, tracked, result, denial)
+
+    def _outcome(
+        self,
+        routes: BoundRoutes,
+        bag: AttributeBag,
+        tracked: TrackingBag | None,
+        result: CheckResult,
+        denial: Status | None = None,
+    ) -> CheckOutcome:
         directive = None
-        if denial is None:
+        if denial is not None:
+            if denial.direct_response is not None:
+                directive = direct_response(denial, denial.direct_response)
+        elif routes.directives.things:
             directive = header_directive(routes.directives, bag, self._match_failed)
-        elif denial.direct_response is not None:
-            directive = direct_response(denial, denial.direct_response)
-        return CheckOutcome(result, None if tracked is None else tracked.record(), directive)
+        if tracked is not None:
+            return CheckOutcome(result, tracked.record(), directive)
+        return PASSED if result is NO_OBJECTION and directive is None else CheckOutcome(result, None, directive)
 
     async def _quota(
         self,
@@ -234,7 +303,8 @@ class Dispatcher:
 
         selected = candidates.selected(bag, drawn, self._match_failed)
         calls = self._prepare(selected, bag, errors, asking)
-        answers = await self._call_all(calls, QuotaResult)
+        given = self._call_all(calls, QuotaResult)
+        answers = given if isinstance(given, list) else await given
         failures = [_Failure(text) for text in errors]
         results: list[tuple[str, QuotaResult]] = []
         for (route, _), answer in zip(calls, answers, strict=True):
@@ -271,9 +341,9 @@ class Dispatcher:
             calls.append((route, _applied(method(route), instance)))
         return calls
 
-    async def _call_all(
+    def _call_all(
         self, calls: Sequence[tuple[BoundRoute, Callable[[], T | Awaitable[T]]]], kind: type[Any]
-    ) -> list[T | _Failure]:
+    ) -> list[T | _Failure] | Awaitable[list[T | _Failure]]:
         """Call handlers; answers in the order of the calls, a failure in place of what is no answer of that kind."""
         answers: list[Any] = []
         waiting: list[int] = []
@@ -284,22 +354,29 @@ class Dispatcher:
             except Exception as exc:  # noqa: BLE001  a fault of one handler must not cost the others
                 answers.append(self._failed(route, exc, started))
                 continue
-            if isinstance(answer, Awaitable):
+            if isinstance(answer, kind):
+                route.served(perf_counter() - started)
+                answers.append(answer)
+            elif isinstance(answer, Awaitable):
                 waiting.append(len(answers))
                 answers.append(self._wait(route, answer, started))
             else:
                 route.served(perf_counter() - started)
-                answers.append(answer)
+                answers.append(_wrong_answer(route, answer, kind))
+        return self._wait_all(calls, answers, waiting, kind) if waiting else answers
+
+    async def _wait_all(
+        self, calls: Sequence[tuple[BoundRoute, object]], answers: list[Any], waiting: Sequence[int], kind: type[Any]
+    ) -> list[Any]:
+        """The answers, when those that are waited for have come."""
         if len(waiting) == 1:
-            answers[waiting[0]] = await answers[waiting[0]]
-        elif waiting:
+            done = [await answers[waiting[0]]]
+        else:
             done = await asyncio.gather(*(answers[index] for index in waiting))
-            for index, answer in zip(waiting, done, strict=True):
-                answers[index] = answer
-        return [
-            answer if isinstance(answer, (kind, _Failure)) else _wrong_answer(route, answer, kind)
-            for (route, _), answer in zip(calls, answers, strict=True)
-        ]
+        for index, answer in zip(waiting, done, strict=True):
+            fits = isinstance(answer, (kind, _Failure))
+            answers[index] = answer if fits else _wrong_answer(calls[index][0], answer, kind)
+        return answers
 
     async def _wait(self, route: BoundRoute, answer: Awaitable[T], started: float) -> T | _Failure:
         limit = asyncio.timeout(self._timeout_s)
@@ -341,6 +418,12 @@ class Dispatcher:
             log.debug("match_not_evaluated", error=str(exc))
         else:
             log.error("match_crashed", exc_info=exc)
+
+
+async def _holding(binding: Binding, coming: Awaitable[T]) -> T:
+    """What comes, with the handlers of a binding kept open until then."""
+    with binding.pinned:
+        return await coming
 
 
 def _wrong_answer(route: BoundRoute, answer: object, kind: type[Any]) -> _Failure:

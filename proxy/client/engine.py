@@ -9,7 +9,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -27,13 +27,13 @@ from proxy.client.quotacache import QuotaCache, Want
 from proxy.client.quotaspec import QuotaRules, Requirements, requirements
 from proxy.client.shapes import Signature
 from proxy.client.stats import Counters
-from proxy.mixer import CheckCall, Mixer, QuotaDemand
+from proxy.mixer import NO_DEMANDS, CheckCall, Mixer, QuotaDemand
 from proxy.policy import Verdict
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.engine")
 
 
-_NOTHING: Final[Mapping[str, QuotaDemand]] = {}
+_NO_AMOUNTS: Final[Requirements] = {}
 _ALLOWED: Final = Verdict()
 _QUIET_S: Final = 10.0
 """Between two lines about calls without answer."""
@@ -167,34 +167,55 @@ class CheckEngine:
                 return answer if isinstance(answer, Verdict) else await answer
         left_s = limit_s - (self._now() - began) if waited else limit_s
         asking = self._ask_for_all(bag, rules, fails_open, left_s)
+        if isinstance(asking, Verdict):
+            return asking
         # Whoever waited in vain asks at once; to wait in turn would make a queue of calls.
         if not missed or landing is not Landing.GIVEN_UP or self._flights.full:
             return await asking
         return await self._flights.fly(missed, asking)
 
-    async def _ask_for_all(
+    def _ask_for_all(
         self, bag: AttributeBag, rules: Sequence[QuotaRules], fails_open: bool, limit_s: float
-    ) -> Verdict:
+    ) -> Verdict | Awaitable[Verdict]:
         """Ask Mixer for the decision and, exactly, for what the request is charged."""
         counters = self._counters
         counters.check_calls += 1
         counters.check_cache_misses += 1
         counters.remote_check_calls += 1
-        amounts: Requirements = requirements(rules, bag) if rules else {}
+        amounts = requirements(rules, bag) if rules else _NO_AMOUNTS
         if amounts:
             counters.quota_calls += 1
             counters.quota_cache_misses += 1
             counters.remote_quota_calls += 1
         try:
-            answer = await self._call(bag, amounts, limit_s)
+            given = self._call(bag, amounts, limit_s)
         except MixerCallError as exc:
-            if amounts:
-                counters.remote_quota_accepts += 1  # a quota without answer passes
-            if fails_open:
-                counters.remote_check_accepts += 1
-            else:
-                counters.remote_check_denies += 1
-            return failed(exc, fails_open)
+            return self._undecided(exc, amounts, fails_open)
+        if isinstance(given, CheckAnswer):
+            return self._decided(bag, amounts, given, fails_open)
+        return self._decided_later(bag, amounts, given, fails_open)
+
+    async def _decided_later(
+        self, bag: AttributeBag, amounts: Requirements, coming: Awaitable[CheckAnswer], fails_open: bool
+    ) -> Verdict:
+        try:
+            answer = await coming
+        except MixerCallError as exc:
+            return self._undecided(exc, amounts, fails_open)
+        return self._decided(bag, amounts, answer, fails_open)
+
+    def _undecided(self, exc: MixerCallError, amounts: Requirements, fails_open: bool) -> Verdict:
+        counters = self._counters
+        if amounts:
+            counters.remote_quota_accepts += 1  # a quota without answer passes
+        if fails_open:
+            counters.remote_check_accepts += 1
+        else:
+            counters.remote_check_denies += 1
+        return failed(exc, fails_open)
+
+    def _decided(self, bag: AttributeBag, amounts: Requirements, answer: CheckAnswer, fails_open: bool) -> Verdict:
+        counters = self._counters
         if self.checks is not None:
             self.checks.store(bag, answer, self._now())
         if answer.code and not (fails_open and answer.code == Code.INTERNAL):
@@ -214,7 +235,8 @@ class CheckEngine:
         counters.quota_cache_misses += 1
         counters.remote_quota_calls += 1
         try:
-            answer = await self._call(bag, amounts, limit_s, quotas_only=True)
+            given = self._call(bag, amounts, limit_s, quotas_only=True)
+            answer = given if isinstance(given, CheckAnswer) else await given
         except MixerCallError as exc:
             counters.remote_quota_accepts += 1
             return failed(exc, fails_open, decided)
@@ -247,7 +269,10 @@ class CheckEngine:
         counters.remote_quota_calls += 1
         total = sum(units.values())
         try:
-            await self._call(bag, {name: -amount for name, amount in units.items()}, self._timeout_s, quotas_only=True)
+            amounts = {name: -amount for name, amount in units.items()}
+            given = self._call(bag, amounts, self._timeout_s, quotas_only=True)
+            if not isinstance(given, CheckAnswer):
+                await given
         except MixerCallError as exc:
             counters.quota_units_not_given_back += total
             log.debug("quotas_not_given_back", error=str(exc))
@@ -270,8 +295,8 @@ class CheckEngine:
         answers: Mapping[str, QuotaAnswer] = NO_QUOTAS
         try:
             amounts = {want.quota: want.prefetch.amount for want in wants}
-            answer = await self._call(bag, amounts, self._timeout_s, quotas_only=True, best_effort=True)
-            answers = answer.quotas
+            given = self._call(bag, amounts, self._timeout_s, quotas_only=True, best_effort=True)
+            answers = (given if isinstance(given, CheckAnswer) else await given).quotas
         except MixerCallError as exc:
             log.debug("prefetch_failed", error=str(exc))
         finally:
@@ -283,7 +308,7 @@ class CheckEngine:
         for want in wants:
             self.quotas.answer(want, bag, answers.get(want.quota), now)
 
-    async def _call(
+    def _call(
         self,
         bag: AttributeBag,
         amounts: Mapping[str, int],
@@ -291,39 +316,61 @@ class CheckEngine:
         *,
         quotas_only: bool = False,
         best_effort: bool = False,
-    ) -> CheckAnswer:
-        """One Check; whatever goes wrong with it is a MixerCallError."""
-        counters = self._counters
-        counters.remote_calls += 1
-        demands = {name: QuotaDemand(amount, best_effort) for name, amount in amounts.items()} if amounts else _NOTHING
+    ) -> CheckAnswer | Awaitable[CheckAnswer]:
+        """One Check, answered at once where Mixer does; whatever goes wrong with it is a MixerCallError."""
+        self._counters.remote_calls += 1
+        demands = (
+            {name: QuotaDemand(amount, best_effort) for name, amount in amounts.items()} if amounts else NO_DEMANDS
+        )
+        began = self._now()
         try:
             if limit_s <= 0:
                 raise TimeoutError
-            call = CheckCall(bag, demands, next(self._ids), quotas_only, limit_s, self.checks is not None)
-            answer = await within(limit_s, self._mixer.check(call))
-        except MixerCallError as exc:
+            given = self._mixer.check(
+                CheckCall(bag, demands, next(self._ids), quotas_only, limit_s, self.checks is not None)
+            )
+        except Exception as exc:
+            self._call_failed(exc, limit_s)
+        if isinstance(given, CheckAnswer):
+            self._call_succeeded()
+            return given
+        return self._answer(given, limit_s, began)
+
+    async def _answer(self, coming: Awaitable[CheckAnswer], limit_s: float, began: float) -> CheckAnswer:
+        """The answer that a call waits for; the time since it began counts."""
+        try:
+            answer = await within(limit_s - (self._now() - began), coming)
+        except asyncio.CancelledError:
+            self._counters.remote_call_cancellations += 1
+            raise
+        except Exception as exc:
+            self._call_failed(exc, limit_s)
+        self._call_succeeded()
+        return answer
+
+    def _call_succeeded(self) -> None:
+        self._counters.remote_call_successes += 1
+        if self._away:
+            self._away = False
+            log.info("mixer_answers_again")
+
+    def _call_failed(self, exc: Exception, limit_s: float) -> NoReturn:
+        """Count a call that failed, and raise the `MixerCallError` that it ends in."""
+        counters = self._counters
+        if isinstance(exc, MixerCallError):
             counters.call_failed(exc.code)
             self._silent(exc)
-            raise
-        except TimeoutError as exc:
+            raise exc
+        if isinstance(exc, TimeoutError):
             counters.call_failed(Code.DEADLINE_EXCEEDED)
             error = MixerCallError(Code.DEADLINE_EXCEEDED, f"no answer within {limit_s:.3g} s")
             self._silent(error)
             raise error from exc
-        except asyncio.CancelledError:
-            counters.remote_call_cancellations += 1
-            raise
-        except Exception as exc:
-            counters.call_failed(Code.INTERNAL)
-            if self._crashes % 100 == 0:
-                log.exception("check_crashed", crashes=self._crashes + 1)
-            self._crashes += 1
-            raise MixerCallError(Code.INTERNAL, f"the call failed: {exc!r}") from exc
-        counters.remote_call_successes += 1
-        if self._away:
-            self._away = False
-            log.info("mixer_answers_again")
-        return answer
+        counters.call_failed(Code.INTERNAL)
+        if self._crashes % 100 == 0:
+            log.error("check_crashed", crashes=self._crashes + 1, exc_info=exc)
+        self._crashes += 1
+        raise MixerCallError(Code.INTERNAL, f"the call failed: {exc!r}") from exc
 
     def _silent(self, error: MixerCallError) -> None:
         """Say now and then that Mixer gives no answers, and why; the counters tell how many."""

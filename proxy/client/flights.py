@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Coroutine, Hashable
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Hashable
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Flights:
         """The call for requests of this kind."""
         return self._flights.get(key)
 
-    async def fly(self, key: Hashable, asking: Coroutine[Any, Any, T]) -> T:
+    async def fly(self, key: Hashable, asking: Awaitable[T]) -> T:
         """Make the call for this kind of requests; there must be none under way."""
         flight = self._flights[key] = Flight()
         landing = Landing.GIVEN_UP
