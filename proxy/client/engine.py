@@ -329,7 +329,7 @@ class CheckEngine:
             given = self._mixer.check(
                 CheckCall(bag, demands, next(self._ids), quotas_only, limit_s, self.checks is not None)
             )
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  a Mixer in this process may crash
             self._call_failed(exc, limit_s)
         if isinstance(given, CheckAnswer):
             self._call_succeeded()
@@ -343,7 +343,7 @@ class CheckEngine:
         except asyncio.CancelledError:
             self._counters.remote_call_cancellations += 1
             raise
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  a Mixer in this process may crash
             self._call_failed(exc, limit_s)
         self._call_succeeded()
         return answer
