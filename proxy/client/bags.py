@@ -63,7 +63,7 @@ class ApiBag:
 
     def get(self, name: str, /) -> AttributeValue | Absent:
         """The value of an attribute, or `ABSENT`."""
-        return self.lookup(name, ABSENT)
+        return self.lookup(name, ABSENT) if name in self._names else self._below.get(name)
 
     def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
         """What the API says, or else the value below."""

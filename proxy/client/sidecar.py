@@ -81,7 +81,8 @@ class SidecarClient:
     ) -> None:
         self._http_config = http
         self._http_api = http_api
-        self._specs = specs or SpecIndex()
+        self._specs = SpecIndex()
+        self._binds = False
         self._apis: OrderedDict[tuple[Plan, HostSpecs], HttpApi] = OrderedDict()
         self._plans = HttpPlans(http, node)
         self._tcp_plan = tcp_plan(tcp, node)
@@ -90,6 +91,8 @@ class SidecarClient:
         self._http = _Side(mixer, http.transport, monotonic, self._background)
         self._tcp = _Side(mixer, tcp_transport, monotonic, self._background)
         self._fails_open = http.transport.network_fail_policy.fails_open
+        if specs is not None:
+            self.use_specs(specs)
         self._stats = None if registry is None else StatsCollector(registry, self._sources(), _retries_of(mixer))
 
     def compose(
@@ -122,7 +125,7 @@ class SidecarClient:
         if not plan.checks:
             return NOT_CHECKED
         rules = plan.rules
-        if plan.bound and self._specs:
+        if self._binds and plan.bound:
             rules += self._bound_rules(bag)
         side = self._tcp if tcp else self._http
         return side.engine.check(bag, rules, plan.fails_open, timeout_s)
@@ -156,6 +159,7 @@ class SidecarClient:
     def use_specs(self, specs: SpecIndex) -> None:
         """Other specs hold from now on."""
         self._specs = specs
+        self._binds = bool(specs)
         self._apis.clear()
 
     def flush(self) -> None:
@@ -182,7 +186,7 @@ class SidecarClient:
 
     def _api(self, plan: Plan, derived: AttributeBag, top: AttributeValues, statics: AttributeValues) -> HttpApi:
         bound = _NO_SPECS
-        if plan.bound and self._specs:
+        if self._binds and plan.bound:
             host = LayeredBag(top, derived, statics).peek(HOST)
             bound = self._specs.of(host if isinstance(host, str) else "")
         found = self._apis.get((plan, bound))

@@ -133,10 +133,6 @@ class Source:
     as_left: bool = False
 
 
-def _text(read: Callable[[Seen], str]) -> Callable[[Seen], AttributeValue | Absent]:
-    return lambda seen: read(seen) or ABSENT
-
-
 def _ip(text: str) -> bytes | Absent:
     try:
         return ip_bytes(text) if text else ABSENT
@@ -182,17 +178,17 @@ _CONNECTION: Final[Mapping[str, Source]] = {
         ValueType.IP_ADDRESS, "source.address", "x-mixer-source", lambda seen: _ip(seen.peer_ip()), in_log=True
     ),
     "source.principal": Source(
-        _STRING, "source.principal, a URI, without spiffe://", "x-mixer-peer", _text(lambda seen: seen.peer_principal())
+        _STRING, "source.principal, a URI, without spiffe://", "x-mixer-peer", lambda seen: seen.peer_principal() or ABSENT
     ),
-    "source.user": Source(_STRING, "as source.principal", "x-mixer-peer", _text(lambda seen: seen.peer_principal())),
+    "source.user": Source(_STRING, "as source.principal", "x-mixer-peer", lambda seen: seen.peer_principal() or ABSENT),
     "source.namespace": Source(
         _STRING,
         "source.principal, what follows /ns/",
         "x-mixer-peer",
-        _text(lambda seen: namespace_of(seen.peer_principal())),
+        lambda seen: namespace_of(seen.peer_principal()) or ABSENT,
     ),
     "destination.principal": Source(
-        _STRING, "destination.principal, a URI, without spiffe://", "", _text(lambda seen: seen.local_principal())
+        _STRING, "destination.principal, a URI, without spiffe://", "", lambda seen: seen.local_principal() or ABSENT
     ),
     "destination.ip": Source(
         ValueType.IP_ADDRESS, "destination.address, unless context.reporter.kind is outbound", "x-mixer-dest",
@@ -209,7 +205,7 @@ _CONNECTION: Final[Mapping[str, Source]] = {
         lambda seen: seen.has_peer_certificate(),
     ),
     "connection.requested_server_name": Source(
-        _STRING, "tls_session.sni", "x-mixer-sni", _text(lambda seen: seen.server_name())
+        _STRING, "tls_session.sni", "x-mixer-sni", lambda seen: seen.server_name() or ABSENT
     ),
 }  # fmt: skip
 
@@ -227,7 +223,7 @@ HTTP_SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
         "request.query_params": Source(
             _MAP, "request.http.path behind ?", "the same", lambda seen: query_params(seen.path()) or ABSENT
         ),
-        "request.method": Source(_STRING, "request.http.method", "the method", _text(lambda seen: seen.method())),
+        "request.method": Source(_STRING, "request.http.method", "the method", lambda seen: seen.method() or ABSENT),
         "request.scheme": Source(
             _STRING, "request.http.scheme, http by default", "x-forwarded-proto", lambda seen: seen.scheme() or "http",
             in_log=True,
@@ -247,17 +243,17 @@ HTTP_SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
         ),
         **_CONNECTION,
         "request.auth.principal": Source(
-            _STRING, "metadata_context of jwt_authn: iss/sub", "", _text(lambda seen: seen.token().principal)
+            _STRING, "metadata_context of jwt_authn: iss/sub", "", lambda seen: seen.token().principal or ABSENT
         ),
         "request.auth.audiences": Source(
-            _STRING, "the same: first of aud", "", _text(lambda seen: seen.token().audiences)
+            _STRING, "the same: first of aud", "", lambda seen: seen.token().audiences or ABSENT
         ),
-        "request.auth.presenter": Source(_STRING, "the same: azp", "", _text(lambda seen: seen.token().presenter)),
+        "request.auth.presenter": Source(_STRING, "the same: azp", "", lambda seen: seen.token().presenter or ABSENT),
         "request.auth.claims": Source(
             _MAP, "the same: strings and lists of strings", "", lambda seen: seen.token().claims or ABSENT
         ),
         "request.auth.raw_claims": Source(
-            _STRING, "the same: all of it as JSON", "", _text(lambda seen: seen.token().raw_claims)
+            _STRING, "the same: all of it as JSON", "", lambda seen: seen.token().raw_claims or ABSENT
         ),
         "destination.labels": Source(
             _MAP, "destination.labels", "", lambda seen: seen.local_labels() or ABSENT
@@ -275,12 +271,14 @@ TCP_SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
         "context.protocol": Source(_STRING, "tcp", "", lambda seen: "tcp", in_log=True),
         "context.time": Source(ValueType.TIMESTAMP, "time of arrival", "", lambda seen: seen.time(), in_log=True),
         "connection.id": Source(
-            _STRING, "call metadata x-mixer-stream", "", _text(lambda seen: seen.stream), in_log=True
+            _STRING, "call metadata x-mixer-stream", "", lambda seen: seen.stream or ABSENT, in_log=True
         ),
     }
 )  # fmt: skip
 """Attributes of a connection."""
 
+_HTTP_READS: Final = {name: source.read for name, source in HTTP_SOURCES.items()}
+_TCP_READS: Final = {name: source.read for name, source in TCP_SOURCES.items()}
 _STATIC_FIRST: Final = frozenset(("destination.ip", "destination.port"))
 """Where the address that Envoy tells is the listener's, so what the operator says is better."""
 
@@ -288,26 +286,26 @@ _STATIC_FIRST: Final = frozenset(("destination.ip", "destination.port"))
 class _Values(dict[str, AttributeValue | Absent]):
     """Values as far as they were asked for; a name that is new is fetched."""
 
-    __slots__ = ("seen", "sources")
+    __slots__ = ("reads", "seen")
 
-    def __init__(self, seen: Seen) -> None:
-        self.seen = seen
-        self.sources = TCP_SOURCES if seen.tcp else HTTP_SOURCES
+    seen: Seen
+    reads: Mapping[str, Callable[[Seen], AttributeValue | Absent]]
 
     def __missing__(self, name: str) -> AttributeValue | Absent:
         seen = self.seen
-        source = self.sources.get(name)
+        static = seen.static
+        read = self.reads.get(name)
         value: AttributeValue | Absent
-        if source is None:
-            value = seen.static.get(name, ABSENT)
+        if read is None:
+            value = static.get(name, ABSENT)
             if value is ABSENT:
                 value = seen.filter_metadata(name) or ABSENT
-        elif name in _STATIC_FIRST and name in seen.static:
-            value = seen.static[name]
+        elif name in _STATIC_FIRST and name in static:
+            value = static[name]
         else:
-            value = source.read(seen)
+            value = read(seen)
             if value is ABSENT:
-                value = seen.static.get(name, ABSENT)
+                value = static.get(name, ABSENT)
         self[name] = value
         return value
 
@@ -315,26 +313,22 @@ class _Values(dict[str, AttributeValue | Absent]):
 class SeenBag:
     """The attributes of what is seen; see `mixer.attributes.AttributeBag`."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "get", "peek")
 
     def __init__(self, seen: Seen) -> None:
-        self._values = _Values(seen)
-
-    def get(self, name: str, /) -> AttributeValue | Absent:
-        """The value of an attribute, or `ABSENT`."""
-        return self._values[name]
+        self._values = values = _Values()
+        values.seen = seen
+        values.reads = _TCP_READS if seen.tcp else _HTTP_READS
+        self.get: Callable[[str], AttributeValue | Absent] = values.__getitem__
+        self.peek: Callable[[str], AttributeValue | Absent] = self.get
 
     def lookup(self, name: str, default: Absent, /) -> AttributeValue | Absent:
         """The value of an attribute, or the default."""
         value = self._values[name]
         return default if value is ABSENT else value
 
-    def peek(self, name: str, /) -> AttributeValue | Absent:
-        """The value of an attribute, or `ABSENT`."""
-        return self._values[name]
-
     def names(self) -> Iterable[str]:
         """Names of the attributes present; metadata of other filters counts once somebody has asked for it."""
         values = self._values
-        known = {**values.sources, **values.seen.static, **dict(values)}
+        known = {**values.reads, **values.seen.static, **dict(values)}
         return [name for name in known if values[name] is not ABSENT]

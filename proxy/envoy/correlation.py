@@ -24,10 +24,10 @@ import json
 import struct
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from math import isfinite
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import orjson
 from google.protobuf.struct_pb2 import Struct
@@ -48,11 +48,10 @@ ATTRIBUTES_BYTES: Final = 4096
 
 _ONE_BYTE: Final = tuple(bytes((number,)) for number in range(128))
 _DOUBLE: Final = struct.Struct("<d")
-_NO_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = {}
+_NO_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class CheckRecord:
+class CheckRecord(NamedTuple):
     """What a report needs to know of the check.
 
     Attributes:
@@ -69,7 +68,7 @@ class CheckRecord:
     id: str = ""
     service: str = ""
     forwarded: str = ""
-    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeValue] = _NO_ATTRIBUTES
     check_cache_hit: bool = False
     quota_cache_hit: bool = False
     code: int = 0
@@ -82,28 +81,39 @@ class CheckRecord:
 
 def plain(record: CheckRecord) -> dict[str, Any]:
     """The record as plain values, its attributes as text; `CheckRecord.cut` is set when some did not fit."""
-    values: dict[str, Any] = {"id": record.id} if record.id else {}
-    if record.service:
-        values["service"] = record.service
-    if record.forwarded:
-        values["forwarded"] = record.forwarded
-    cut = record.cut
-    if record.attributes:
-        text, fits = attributes_text(record.attributes)
+    values = _values(record)
+    if "attrs" in values:
+        values["attrs"] = values["attrs"].decode()
+    return values
+
+
+def _values(record: CheckRecord) -> dict[str, Any]:
+    """What is not as by default, and the attributes in UTF-8."""
+    identifier, service, forwarded, attributes, cache_hit, quota_hit, code, message, direct, checked, failed, cut = (
+        record
+    )
+    values: dict[str, Any] = {}
+    if identifier:
+        values["id"] = identifier
+    if service:
+        values["service"] = service
+    if forwarded:
+        values["forwarded"] = forwarded
+    if attributes:
+        values["attrs"], fits = _attributes(attributes, ATTRIBUTES_BYTES)
         cut = cut or not fits
-        values["attrs"] = text
-    if record.check_cache_hit:
+    if cache_hit:
         values["cache_hit"] = True
-    if record.quota_cache_hit:
+    if quota_hit:
         values["quota_cache_hit"] = True
-    if record.code:
-        values["code"] = record.code
-        values["message"] = record.message
-    if record.direct:
-        values["direct"] = record.direct
-    if not record.checked:
+    if code:
+        values["code"] = code
+        values["message"] = message
+    if direct:
+        values["direct"] = direct
+    if not checked:
         values["checked"] = False
-    if record.failed:
+    if failed:
         values["failed"] = True
     if cut:
         values["cut"] = True
@@ -121,16 +131,21 @@ def record_bytes(record: CheckRecord) -> tuple[bytes, bool]:
     """A serialized `Struct` with the record alone, and whether all its attributes did fit.
 
     Written by hand, because a struct's maps of messages are what protobuf in Python is slowest at, and every answer
-    has one.
+    has one. What stands before a text depends on its length alone, and lengths repeat.
     """
-    values = plain(record)
-    fields = b"".join(
-        [
-            _text_entry(name, value) if value.__class__ is str else _entry(_key(name), value)
-            for name, value in values.items()
-        ]
-    )
-    return b"\x0a" + sized(_key(KEY) + sized(b"\x2a" + sized(fields))), "cut" not in values
+    values = _values(record)
+    pieces: list[bytes] = []
+    for name, value in values.items():
+        kind = value.__class__
+        if kind is str:
+            value = value.encode("utf-8", "replace")
+        elif kind is not bytes:
+            pieces.append(_entry(_key(name), value))
+            continue
+        pieces.append(_before_text(name, len(value)))
+        pieces.append(value)
+    fields = b"".join(pieces)
+    return _before_record(len(fields)) + fields, "cut" not in values
 
 
 @cache
@@ -139,23 +154,24 @@ def _key(name: str) -> bytes:
     return b"\x0a" + sized(name.encode()) + b"\x12"
 
 
-@cache
-def _forms(name: str) -> tuple[bytes, bytes, int]:
-    """A map entry that holds a text, with gaps for lengths of one byte and of two; and the length of its key."""
-    key = _key(name).replace(b"%", b"%%")
-    return b"\x0a%c" + key + b"%c\x1a%c%b", b"\x0a%c%c" + key + b"%c%c\x1a%c%c%b", len(_key(name))
+@lru_cache(maxsize=2048)
+def _before_text(name: str, size: int) -> bytes:
+    """What a map entry that holds a text has before the text."""
+    return _before(size, b"\x1a", _key(name), b"\x0a")
 
 
-def _text_entry(name: str, value: str) -> bytes:
-    data = value.encode("utf-8", "replace")
-    short, long, key = _forms(name)
-    size = len(data)
-    if size + key < 125:  # short names and values, as most are
-        return short % (size + 3 + key, size + 2, size, data)
-    if 128 <= size < 16_000:  # and the attributes
-        entry, inner = size + 5 + key, size + 3
-        return long % (entry & 127 | 128, entry >> 7, inner & 127 | 128, inner >> 7, size & 127 | 128, size >> 7, data)
-    return b"\x0a" + sized(_key(name) + sized(b"\x1a" + sized(data)))
+@lru_cache(maxsize=2048)
+def _before_record(size: int) -> bytes:
+    """What the struct of a record has before the record's entries."""
+    return _before(size, b"\x2a", _key(KEY), b"\x0a")
+
+
+def _before(size: int, *heads: bytes) -> bytes:
+    """Beginnings of messages in messages around data of a size; the innermost is given first."""
+    opening = b""
+    for head in heads:
+        opening = head + _varint(size + len(opening)) + opening
+    return opening
 
 
 def _entry(key: bytes, value: float | bool) -> bytes:
@@ -242,11 +258,16 @@ def _read(values: Mapping[str, Any]) -> CheckRecord:
 
 def attributes_text(values: Mapping[str, AttributeValue], limit: int = ATTRIBUTES_BYTES) -> tuple[str, bool]:
     """Attributes as JSON of at most ``limit`` bytes, and whether all did fit; the largest are left out first."""
+    data, fits = _attributes(values, limit)
+    return data.decode(), fits
+
+
+def _attributes(values: Mapping[str, AttributeValue], limit: int) -> tuple[bytes, bool]:
     data = _written(values)
     if b"null" in data:  # there is no such value, but orjson writes it for numbers that are none
         data = _written({name: _tagged(value) for name, value in values.items()})
     if len(data) <= limit:
-        return data.decode(), True
+        return data, True
     tagged = {name: _tagged(value) for name, value in values.items()}
     sizes: list[tuple[int, str, str | None]] = []
     for name, value in tagged.items():
@@ -265,7 +286,7 @@ def attributes_text(values: Mapping[str, AttributeValue], limit: int = ATTRIBUTE
             kept[name][key] = tagged[name][key]
         else:
             kept[name] = {} if isinstance(tagged[name], dict) else tagged[name]
-    return _written({name: value for name, value in kept.items() if value != {}}).decode(), False
+    return _written({name: value for name, value in kept.items() if value != {}}), False
 
 
 def read_attributes(text: str) -> Mapping[str, AttributeValue]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -36,6 +36,9 @@ _ANY_REQUEST: Final = Asked({})
 """Does where the answer is the same whatever was asked: it passes, and no header changes."""
 
 
+Decided: TypeAlias = tuple[Verdict, CheckRecord]
+
+
 class Decider:
     """What both forms of external authorization share: the verdict on what is seen, and its record."""
 
@@ -60,17 +63,28 @@ class Decider:
         self._prefix = os.urandom(6).hex()
         self._count = 0
 
-    async def decide(self, seen: Seen, timeout_s: float | None) -> tuple[Verdict, CheckRecord]:
-        """The verdict, and what of the check its report needs."""
-        tcp = seen.tcp
+    def decide(self, seen: Seen, timeout_s: float | None) -> Decided | Awaitable[Decided]:
+        """The verdict, and what of the check its report needs; at once where the client knows the verdict at once."""
         derived = SeenBag(seen)
-        bag = self._client.compose(derived, service=seen.service, forwarded=seen.forwarded, tcp=tcp)
-        given = self._client.check(bag, service=seen.service, tcp=tcp, timeout_s=timeout_s)
-        verdict = await given if isinstance(given, Awaitable) else given
+        tcp = seen.tcp
+        service = seen.service
+        bag = self._client.compose(derived, service=service, forwarded=seen.forwarded, tcp=tcp)
+        given = self._client.check(bag, service=service, tcp=tcp, timeout_s=timeout_s)
+        if isinstance(given, Verdict):
+            return given, self._record(given, seen, derived)
+        return self._decided(given, seen, derived)
+
+    async def _decided(self, coming: Awaitable[Verdict], seen: Seen, derived: SeenBag) -> Decided:
+        verdict = await coming
+        return verdict, self._record(verdict, seen, derived)
+
+    def _record(self, verdict: Verdict, seen: Seen, derived: SeenBag) -> CheckRecord:
         directive = verdict.directive
+        tcp = seen.tcp
+        stream = seen.stream
         self._count += 1
         record = CheckRecord(
-            seen.stream or f"{self._prefix}-{self._count}",
+            stream or f"{self._prefix}-{self._count}",
             seen.service,
             seen.forwarded,
             self._keeper.pick(
@@ -80,13 +94,13 @@ class Decider:
             verdict.quota_cache_hit,
             verdict.code,
             verdict.message,
-            directive.direct_response_code if directive is not None else 0,
+            0 if directive is None else directive.direct_response_code,
             verdict.checked,
             verdict.failed,
         )
-        if tcp and self._recent is not None and seen.stream:
-            self._recent.put(seen.stream, record)
-        return verdict, record
+        if tcp and stream and self._recent is not None:
+            self._recent.put(stream, record)
+        return record
 
     def forward(self, service: str) -> str:
         """The forwarded attributes for the next hop."""
@@ -119,13 +133,14 @@ class Authorization:
         except Exception as exc:  # protobuf's DecodeError, under whichever implementation
             raise ServiceError(Code.INVALID_ARGUMENT, f"malformed CheckRequest: {exc}") from exc
         seen = GrpcSeen(request.attributes, head, self._now)
-        verdict, record = await self._decider.decide(seen, timeout_s(head))
+        decided = self._decider.decide(seen, timeout_s(head))
+        verdict, record = decided if isinstance(decided, tuple) else await decided
         self._answers.count(verdict)
         if seen.tcp:
             asked = _CONNECTION
         else:
             forward = self._decider.forward(seen.service)
-            if forward or seen.forwarded or not verdict.ok or verdict.directive is not None:
+            if forward or seen.forwarded or verdict.code or verdict.directive is not None:
                 headers = seen.headers()
                 asked = Asked(headers, False, is_grpc(headers), bool(seen.forwarded), forward)
             else:

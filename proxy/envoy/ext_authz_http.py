@@ -271,7 +271,8 @@ class HttpAuthorization:
         except BadQuestionError as exc:
             self._metrics.bad_requests.labels(exc.reason).inc()
             return Answer(exc.status, (_TEXT,), str(exc))
-        verdict, record = await self._decider.decide(seen, seen.timeout_s)
+        decided = self._decider.decide(seen, seen.timeout_s)
+        verdict, record = decided if isinstance(decided, tuple) else await decided
         self._answers.count(verdict)
         answer, left_out = encode_http_answer(verdict, record)
         for reason in (*left_out, *("bad_context_extension" for _ in seen.faults)):

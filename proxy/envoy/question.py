@@ -40,7 +40,11 @@ def static_of_listener(listener: str) -> Mapping[str, AttributeValue]:
 
 def timeout_s(head: CallHead) -> float | None:
     """How long Envoy waits for the answer, None when it does not say."""
-    text = head.header(DEADLINE_HEADER)
+    return _seconds(head.header(DEADLINE_HEADER))
+
+
+@lru_cache(maxsize=64)  # filters have few settings
+def _seconds(text: str) -> float | None:
     return int(text) / 1000 if text.isdecimal() and len(text) < 10 and int(text) else None
 
 
@@ -80,7 +84,7 @@ class GrpcSeen:
         extensions = context.context_extensions
         self.service = ""
         if extensions:
-            texts = dict(extensions)
+            texts = {name: extensions[name] for name in extensions}  # dict() of such a map goes through Python
             self.service = texts.pop(SERVICE_KEY, "")
             if texts:
                 self.static, self.faults = _static(frozenset(texts.items()))
@@ -104,7 +108,8 @@ class GrpcSeen:
         """Headers without our own; copied for the first who asks for all of them."""
         headers = self._headers
         if headers is None:
-            self._headers = headers = dict(self._raw)
+            raw = self._raw
+            self._headers = headers = {name: raw[name] for name in raw}
             for name in OWN_HEADERS:
                 headers.pop(name, None)
         return headers
