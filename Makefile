@@ -13,7 +13,7 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # A machine may call its Python 3.11 something else.
-$(STAMP): pyproject.toml constraints.txt hatch_build.py mixer/api/_native.pyx
+$(STAMP): pyproject.toml constraints.txt hatch_build.py mixer/api/_native.pyx mixer/server/http2/_hpack.pyx
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; give it as make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt \

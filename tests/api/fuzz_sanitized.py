@@ -61,12 +61,12 @@ def main() -> int:
     args = parser.parse_args()
     try:
         runtimes = _runtimes()
-        from hatch_build import compile_native
+        from hatch_build import REQUESTS, compile_native
     except (ImportError, OSError, subprocess.CalledProcessError) as exc:
         print(f"the sanitizers or the build tools are missing: {exc}", file=sys.stderr)
         return 77
     with tempfile.TemporaryDirectory() as folder:
-        compile_native(_ROOT, Path(folder), _FLAGS)
+        compile_native(_ROOT, REQUESTS, Path(folder), _FLAGS)
         environment = {
             **os.environ,
             "LD_PRELOAD": " ".join(runtimes),

@@ -1,4 +1,4 @@
-"""Header blocks: those of requests decoded by ``hpack``, those of answers written out beforehand.
+"""Header blocks: what those of requests say, and those of answers, written out beforehand.
 
 A client sends nearly the same headers with each call, so after the first its block is a few references into
 the table that both sides keep. Such a block means the same for as long as the table does, and is remembered.
@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
 
-from hpack import Decoder, HPACKError
-
 from mixer.server.http2.frames import ErrorCode, PeerError
+from mixer.server.http2.header_table import new_table
 
 MAX_HEADER_BYTES: Final = 64 << 10
 """Of one header block, compressed or not."""
@@ -47,7 +46,7 @@ class HeadDecoder:
     """The decoder of one connection."""
 
     def __init__(self) -> None:
-        self._decoder = Decoder(max_header_list_size=MAX_HEADER_BYTES)
+        self._table = new_table(MAX_HEADER_BYTES)
         self._known: dict[bytes, Head] = {}
 
     def decode(self, block: bytes) -> Head:
@@ -59,15 +58,14 @@ class HeadDecoder:
         head = self._known.get(block)
         if head is not None:
             return head
-        entries = self._decoder.header_table.dynamic_entries
-        before = len(entries), entries[0] if entries else None
+        table = self._table
+        before = table.changes
         try:
-            fields = self._decoder.decode(block, raw=True)
-        except HPACKError as exc:
+            fields = table.decode(block)
+        except ValueError as exc:
             raise PeerError(ErrorCode.COMPRESSION_ERROR, f"headers cannot be read: {exc}") from exc
-        after = len(entries), entries[0] if entries else None
-        head = _head({bytes(name): bytes(value) for name, value in fields})
-        if before[0] != after[0] or before[1] is not after[1] or len(self._known) >= _REMEMBERED:
+        head = _head(fields)
+        if table.changes != before or len(self._known) >= _REMEMBERED:
             self._known.clear()
         else:
             self._known[block] = head
