@@ -15,6 +15,7 @@
     │   ├── BackendUnavailableError transient: the same call may succeed later
     │   └── BackendRejectedError    permanent: the same input fails again
     ├── MixerCallError              a proxy's call to Mixer gave no answer (code)
+    ├── CertificateError            a certificate, a key or authorities in files cannot be used
     └── WireError                   a malformed request, e.g. an unknown dictionary index
 
 A denial, an exhausted quota and a wrong resource are *results* (``CheckResult``, ``QuotaResult``,
@@ -106,3 +107,7 @@ class MixerCallError(MixerError):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class CertificateError(MixerError):
+    """A certificate, a key or authorities in files cannot be used; the message names the setting and the path."""

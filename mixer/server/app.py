@@ -20,6 +20,8 @@ from mixer.server.pages import Pages, State, console_app, monitoring_app, scrape
 from mixer.server.service import MixerService
 from mixer.server.transport import new_transport
 from mixer.store import Store
+from mixer.tls import ServerCertificates
+from mixer.tls.metrics import TlsCollector
 
 __all__ = ["MixerServer", "ServerOptions"]
 
@@ -37,6 +39,11 @@ class MixerServer:
         options: ServerOptions,
         invitations: Sequence[Invitation] = (),
     ) -> None:
+        """Prepare.
+
+        Raises:
+            CertificateError: The files of ``options.tls`` are not fit for use.
+        """
         self._store = store
         self._options = options
         self.scrape = CollectorRegistry()
@@ -52,7 +59,10 @@ class MixerServer:
             handler_timeout_s=options.handler_timeout_s,
             strict=options.strict,
         )
-        self._guests = Guests(invitations, House(self.controller, self.metrics))
+        self._certificates = ServerCertificates(options.tls) if options.tls is not None else None
+        if self._certificates is not None:
+            self.metrics.registry.register(TlsCollector(server=self._certificates))
+        self._guests = Guests(invitations, House(self.controller, self.metrics, self._certificates))
         self._state = State(self.controller, options.arguments)
         self._pages = Pages(options.host)
         self._waiting: asyncio.Task[None] | None = None
@@ -76,6 +86,7 @@ class MixerServer:
             with_health_and_reflection(methods, self._health),
             max_message_bytes=options.max_message_bytes,
             max_concurrent_streams=options.max_concurrent_streams,
+            certificates=self._certificates,
         )
         address = options.address.removeprefix("tcp://") or f"{options.host}:{options.port}"
         self.ports["port"] = await self._transport.bind(address)

@@ -18,6 +18,7 @@ from mixer.runtime.controller import Controller
 from mixer.runtime.metrics import RuntimeMetrics
 from mixer.server.guard import guarded
 from mixer.store import StoreContents
+from mixer.tls import ServerCertificates
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.guests")
 
@@ -29,10 +30,12 @@ class House:
     Attributes:
         controller: Whose dispatcher decides; not `Controller.ready` before there is a configuration.
         metrics: Its registry is where a guest's metrics belong.
+        certificates: What a guest's own ports serve TLS with; None for cleartext.
     """
 
     controller: Controller
     metrics: RuntimeMetrics
+    certificates: ServerCertificates | None = None
 
 
 class Guest(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mixer.server.transport import TransportKind
+from mixer.tls import ServerTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class ServerOptions:
         handler_timeout_s: How long a handler may take over one call.
         drain_s: How long requests in progress may take to finish after the order to stop.
         strict: Refuse a configuration that has problems; the former one goes on serving.
+        tls: Serve the gRPC port and those of guests over TLS; None for cleartext, which a socket file has in any case.
         guest_ports: Further ports by the name of their flag, which `mixer.server.guests` serve.
     """
 
@@ -35,6 +37,7 @@ class ServerOptions:
     handler_timeout_s: float = 5.0
     drain_s: float = 10.0
     strict: bool = False
+    tls: ServerTls | None = None
     guest_ports: Mapping[str, int] = field(default_factory=dict)
     arguments: Mapping[str, Any] = field(default_factory=dict)
 

@@ -14,6 +14,7 @@ from mixer.api.rpc import Methods, ServiceError, Stream, Unary
 from mixer.server.http2 import Http2Transport
 from mixer.server.http2.calls import Limits
 from mixer.server.methods import Transport
+from mixer.tls import ServerCertificates
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -32,6 +33,7 @@ def new_transport(
     max_message_bytes: int = 1 << 20,
     max_concurrent_streams: int = 1024,
     reuse_port: bool = False,
+    certificates: ServerCertificates | None = None,
 ) -> Transport:
     """A transport for the running loop.
 
@@ -41,15 +43,18 @@ def new_transport(
         max_message_bytes: Bounds what is received; a larger request is answered RESOURCE_EXHAUSTED.
         max_concurrent_streams: Bounds the calls in progress on one connection.
         reuse_port: Share the port with other processes instead of refusing one that is taken.
+        certificates: Serve TLS; None for cleartext, which a socket file has in any case.
     """
     if kind is TransportKind.HTTP2:
         held = max(64 << 20, 4 * max_message_bytes)
-        return Http2Transport(methods, Limits(max_message_bytes, max_concurrent_streams, held), reuse_port=reuse_port)
+        limits = Limits(max_message_bytes, max_concurrent_streams, held)
+        return Http2Transport(methods, limits, reuse_port=reuse_port, certificates=certificates)
     return GrpcTransport(
         methods,
         max_message_bytes=max_message_bytes,
         max_concurrent_streams=max_concurrent_streams,
         reuse_port=reuse_port,
+        certificates=certificates,
     )
 
 
@@ -57,8 +62,15 @@ class GrpcTransport:
     """A grpc.aio server; see `mixer.server.methods.Transport`."""
 
     def __init__(
-        self, methods: Methods, *, max_message_bytes: int, max_concurrent_streams: int, reuse_port: bool = False
+        self,
+        methods: Methods,
+        *,
+        max_message_bytes: int,
+        max_concurrent_streams: int,
+        reuse_port: bool = False,
+        certificates: ServerCertificates | None = None,
     ) -> None:
+        self._certificates = certificates
         self._server = aio.server(
             options=(
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -71,7 +83,10 @@ class GrpcTransport:
     async def bind(self, address: str) -> int:
         """Listen on ``host:port`` or ``unix:///path``; returns the port, 0 for a socket file."""
         try:
-            port: int = self._server.add_insecure_port(address)
+            if self._certificates is None or address.startswith("unix:"):
+                port: int = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._certificates.credentials())
         except RuntimeError as exc:  # grpcio's own text tells of its source files
             raise OSError(f"cannot listen on {address}; is it taken, or no address of this machine?") from exc
         return port if not address.startswith("unix:") else 0

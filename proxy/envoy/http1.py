@@ -17,6 +17,8 @@ from typing import Final, TypeAlias, cast
 import httptools
 import structlog
 
+from mixer.tls import HTTP1, ServerCertificates, asyncio_tls
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.envoy.http1")
 
 _HEAD_TOO_LARGE: Final = (431, "the request's head is too large", "head_too_large")
@@ -76,6 +78,8 @@ class HttpServer:
         self.bounds = bounds or Bounds()
         self.connections: set[Connection] = set()
         self.draining = False
+        self.certificates: ServerCertificates | None = None
+        """Serve TLS with these; to be set before `listen`."""
         self._server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> int:
@@ -86,7 +90,12 @@ class HttpServer:
         """
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self), host, port, backlog=1024, reuse_port=reuse_port or None
+            lambda: Connection(self),
+            host,
+            port,
+            backlog=1024,
+            reuse_port=reuse_port or None,
+            **asyncio_tls(self.certificates, HTTP1),
         )
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
@@ -182,9 +191,9 @@ class Connection(asyncio.Protocol):
             self._wake = None
 
     def eof_received(self) -> bool:
-        """The client sends no more; it still gets what it asked for."""
+        """The client sends no more; it still gets what it asked for, except over TLS, which ends both ways at once."""
         self._last = True
-        return self._busy or bool(self._ready)
+        return (self._busy or bool(self._ready)) and self._server.certificates is None
 
     def _set_deadline(self, on: bool) -> None:
         if self._deadline is not None:

@@ -24,6 +24,7 @@ from cryptography import x509
 from mixer.adapters.base import Clock
 from mixer.adapters.remote.connection import AuthHeader, Mutual, OAuth, Tls
 from mixer.errors import AdapterError, BackendUnavailableError
+from mixer.tls import system_roots
 
 LOOK_AGAIN_S: Final = 1.0
 """A file is looked at no more often than this."""
@@ -189,15 +190,6 @@ def open_tokens(tls: Tls | None, clock: Clock) -> Tokens:
     if tls is None:
         return NoTokens()
     return FileTokens(tls, clock) if tls.oauth is None else OAuthTokens(tls.oauth, clock)
-
-
-def system_roots() -> bytes:
-    """The authorities that this machine trusts, in PEM; empty when it has none in one file."""
-    paths = ssl.get_default_verify_paths()
-    for path in (paths.cafile, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"):
-        if path and Path(path).is_file():
-            return Path(path).read_bytes()
-    return b""
 
 
 class Certificates:

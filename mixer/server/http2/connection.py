@@ -94,9 +94,14 @@ class Connection(asyncio.Protocol):
     def _greeted(self, data: bytes) -> bytes:
         size = len(frames.PREFACE)
         if data[:size] != frames.PREFACE[: len(data)]:
-            raise PeerError(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2 without TLS")
+            raise PeerError(ErrorCode.PROTOCOL_ERROR, self._greeting_fault())
         self._preface = data if len(data) < size else None
         return data[size:]
+
+    def _greeting_fault(self) -> str:
+        if self._transport.get_extra_info("sslcontext") is not None:
+            return "this port speaks HTTP/2"
+        return "this port speaks HTTP/2 without TLS"
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if self._block is not None and kind != frames.CONTINUATION:

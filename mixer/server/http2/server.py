@@ -9,6 +9,7 @@ from pathlib import Path
 from mixer.api.rpc import Methods
 from mixer.server.http2.calls import Limits
 from mixer.server.http2.connection import Connection
+from mixer.tls import HTTP2, ServerCertificates, asyncio_tls
 
 BACKLOG = 1024
 
@@ -16,10 +17,18 @@ BACKLOG = 1024
 class Http2Transport:
     """gRPC by the HTTP/2 of this package; see `mixer.server.methods.Transport`."""
 
-    def __init__(self, methods: Methods, limits: Limits | None = None, *, reuse_port: bool = False) -> None:
+    def __init__(
+        self,
+        methods: Methods,
+        limits: Limits | None = None,
+        *,
+        reuse_port: bool = False,
+        certificates: ServerCertificates | None = None,
+    ) -> None:
         self._methods = methods
         self._limits = limits or Limits()
         self._reuse_port = reuse_port
+        self._certificates = certificates
         self._server: asyncio.Server | None = None
         self._socket_file: Path | None = None
         self._connections: set[Connection] = set()
@@ -45,6 +54,7 @@ class Http2Transport:
                 backlog=BACKLOG,
                 reuse_port=self._reuse_port or None,
                 start_serving=False,
+                **asyncio_tls(self._certificates, HTTP2),
             )
         except (OSError, ValueError) as exc:
             raise OSError(f"cannot listen on {address}: {exc}") from exc

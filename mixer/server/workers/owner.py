@@ -26,6 +26,7 @@ from mixer.server.workers.processes import Process, Slot, how_it_ended, reserve_
 from mixer.server.workers.sharing import SharedHandlers
 from mixer.server.workers.totals import Rules, Totals, read
 from mixer.store import Store, StoreContents
+from mixer.tls import ServerCertificates
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.workers.owner")
 
@@ -54,7 +55,7 @@ OWN_RULES: Final = Rules(
         "mixer_handler_closed_handlers",
     ),
     told_apart=("process_*", "python_*"),
-    most=("mixer_handler_stale",),
+    most=("mixer_handler_stale", "mixer_tls_*"),
     summed=("*",),
 )
 SCRAPE_RULES: Final = Rules(most=("mixer_prometheus_series",))
@@ -150,11 +151,14 @@ class Owner:
 
         Raises:
             OSError: A port is taken, or workers do not come to serve.
+            CertificateError: The files of ``options.tls`` are not fit for use.
             StoreUnavailableError: There is no configuration to load.
         """
         options = self._options
         if options.address:
             raise OSError("several workers need --host and --port; they cannot share an --address")
+        if options.tls is not None:
+            ServerCertificates(options.tls)  # one clear complaint here in place of one from each worker, and restarts
         try:
             for name, port in (("port", options.port), *options.guest_ports.items()):
                 reserved, self.ports[name] = reserve_port(options.host, port)

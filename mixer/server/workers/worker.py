@@ -27,6 +27,8 @@ from mixer.server.workers.link import Link
 from mixer.server.workers.sharing import OwnerCalls, with_stand_ins
 from mixer.server.workers.totals import read
 from mixer.store import StoreContents
+from mixer.tls import ServerCertificates
+from mixer.tls.metrics import TlsCollector
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.server.workers.worker")
 
@@ -84,7 +86,10 @@ class Worker:
             handler_timeout_s=options.handler_timeout_s,
         )
         self._controller.link = link
-        self._guests = Guests(invitations, House(self._controller, self._metrics))
+        self._certificates = ServerCertificates(options.tls) if options.tls is not None else None
+        if self._certificates is not None:
+            self._metrics.registry.register(TlsCollector(server=self._certificates))
+        self._guests = Guests(invitations, House(self._controller, self._metrics, self._certificates))
 
     async def run(self) -> None:
         """Serve until the owner says drain, or is gone; every call in progress gets its answer.
@@ -101,6 +106,7 @@ class Worker:
             max_message_bytes=options.max_message_bytes,
             max_concurrent_streams=options.max_concurrent_streams,
             reuse_port=True,
+            certificates=self._certificates,
         )
         listening = asyncio.create_task(self._listen(), name="listen to the owner")
         reading = None
