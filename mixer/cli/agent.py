@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mixer import __version__
+from mixer import __version__, tallies
 from mixer.api.rpc import Methods
 from mixer.server.guard import guarded
 from mixer.server.methods import Health, Transport, with_health_and_reflection
 from mixer.server.pages import Pages, monitoring_app
 from mixer.server.transport import TransportKind, new_transport
 from mixer.store import Problem, Store, StoreContents
+from mixer.tls import ServerCertificates, ServerTls
+from mixer.tls.metrics import TlsCollector
 from proxy.client import HttpClientConfig, LocalNode, SidecarClient, SpecBuilder, TcpClientConfig
 from proxy.client.remote import RemoteMixer, RemoteOptions
 from proxy.envoy.access_log import AccessLog, AccessLogMetrics
@@ -53,6 +55,7 @@ class AgentOptions:
         port: gRPC, for Envoy.
         address: ``host:port`` or ``unix:///path`` of it instead.
         transport: What carries gRPC.
+        tls: Serve gRPC and the HTTP form over TLS; None for cleartext, which a socket file has in any case.
         ext_authz_http_port: External authorization in its HTTP form; None for none.
         monitoring_port: ``/metrics``, ``/healthz``, ``/readyz``.
         report_headers: Request headers that reports shall have though Envoy's log does not list them.
@@ -73,6 +76,7 @@ class AgentOptions:
     report_headers: tuple[str, ...] = ()
     drain_s: float = 10.0
     max_message_bytes: int = 4 << 20
+    tls: ServerTls | None = None
 
 
 @dataclass(slots=True)
@@ -93,13 +97,13 @@ class _Rpcs:
     """See `mixer.server.guard.RpcMetrics`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.rpcs = Counter(
+        self.rpcs = tallies.Counter(
             "grpc_io_server_completed_rpcs",
             "RPCs answered.",
             ("grpc_server_method", "grpc_server_status"),
             registry=registry,
         )
-        self.rpc_seconds = Histogram(
+        self.rpc_seconds = tallies.Histogram(
             "grpc_io_server_latency_seconds",
             "Time from an RPC's arrival to its answer.",
             ("grpc_server_method",),
@@ -138,6 +142,11 @@ class RemoteCollector(Collector):
             for code, count in sorted(codes.items()):
                 attempts.add_metric((method, code.name), count)
         yield attempts
+        yield CounterMetricFamily(
+            "mixer_proxy_tls_faults",
+            "Times that TLS with Mixer was found to fail; the log says why.",
+            remote.tls_faults,
+        )
         yield GaugeMetricFamily(
             "mixer_proxy_dictionary_words", "Global words used towards Mixer.", remote.dictionary_words
         )
@@ -149,6 +158,9 @@ class Agent:
     Args:
         options: How it runs.
         store: Where QuotaSpecs, HTTPAPISpecs and their bindings are; None for none.
+
+    Raises:
+        CertificateError: The files of ``options.tls`` are not fit for use.
     """
 
     def __init__(self, options: AgentOptions, store: Store | None = None) -> None:
@@ -169,6 +181,7 @@ class Agent:
         Gauge("istio_build", "Constant 1.", ("component", "tag"), registry=self.registry).labels(
             "mixproxy", __version__
         ).set(1)
+        self._certificates = ServerCertificates(options.tls) if options.tls is not None else None
         self._specs = SpecBuilder()
         self._problem_gauge = Gauge(
             "mixer_proxy_config_problems", "Problems of specs and bindings.", registry=self.registry
@@ -180,10 +193,14 @@ class Agent:
         Raises:
             OSError: A port is taken.
             StoreUnavailableError: The configuration cannot be read.
+            CertificateError: The files for calls to Mixer are not fit for use.
         """
         options = self._options
         self.remote = RemoteMixer(options.remote)
         self.registry.register(RemoteCollector(self.remote))
+        sides = {"server": self._certificates, "client": self.remote.certificates}
+        if certified := {side: each for side, each in sides.items() if each is not None}:
+            self.registry.register(TlsCollector(**certified))
         self.client = SidecarClient(self.remote, options.http, options.tcp, node=options.node, registry=self.registry)
         try:
             if self._store is not None:
@@ -203,6 +220,7 @@ class Agent:
                 options.transport,
                 with_health_and_reflection(methods, self._health),
                 max_message_bytes=options.max_message_bytes,
+                certificates=self._certificates,
             )
             address = options.address.removeprefix("tcp://") or f"{options.host}:{options.port}"
             self.ports["port"] = await self._transport.bind(address)
@@ -211,6 +229,7 @@ class Agent:
             )
             if options.ext_authz_http_port is not None:
                 self._http = HttpAuthorization(decider, metrics, lambda: True)
+                self._http.server.certificates = self._certificates
                 self.ports[HTTP_PORT] = await self._http.server.listen(options.host, options.ext_authz_http_port)
             await self._transport.start()
         except BaseException:

@@ -25,9 +25,11 @@ from mixer.attributes import AttributeValue, Duration, MappingBag, TrackingBag, 
 from mixer.attributes.values import ABSENT
 from mixer.cli.attributes import attribute_options, pairs, parse_int, read_attributes
 from mixer.cli.options import CONTEXT
-from mixer.errors import EvalError, ExprError, WireError
+from mixer.cli.tls import client_tls, client_tls_options
+from mixer.errors import CertificateError, EvalError, ExprError, WireError
 from mixer.expr import compile_expr
 from mixer.expr.jsonform import evaluate_case, references_to_json, value_to_json, vocabulary_from_json
+from mixer.tls import ClientCertificates, channel_options
 
 
 @click.group(context_settings=CONTEXT)
@@ -55,6 +57,7 @@ def rpc_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--fail-on-error/--no-fail-on-error", default=False, show_default=True,
                      help="Exit 1 when a call fails; a denial is no failure."),
     )  # fmt: skip
+    command = client_tls_options("tls")(command)
     for option in reversed(options):
         command = option(command)
     return attribute_options(command)
@@ -124,19 +127,28 @@ def _drive(
     method: str, call: Callable[[MixerStub, int], Awaitable[None]], flags: dict[str, Any], *, calls: int
 ) -> None:
     """Run every worker's calls; RPC failures are told and counted, nothing is retried."""
-    failures = asyncio.run(_workers(method, call, flags, calls))
+    tls = client_tls("tls", flags, flags["mixer"])
+    try:
+        certificates = ClientCertificates(tls) if tls is not None else None
+    except CertificateError as exc:
+        raise click.ClickException(str(exc)) from exc
+    failures = asyncio.run(_workers(method, call, flags, calls, certificates))
     if failures and flags["fail_on_error"]:
         sys.exit(1)
 
 
 async def _workers(
-    method: str, call: Callable[[MixerStub, int], Awaitable[None]], flags: dict[str, Any], calls: int
+    method: str,
+    call: Callable[[MixerStub, int], Awaitable[None]],
+    flags: dict[str, Any],
+    calls: int,
+    certificates: ClientCertificates | None,
 ) -> int:
     rate, workers = flags["rate"], flags["concurrency"]
     pause_s = workers / rate if rate > 0 else 0.0
     failures = 0
     address = flags["mixer"].removeprefix("tcp://")
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with _channel(address, certificates) as channel:
         stub = MixerStub(channel)
 
         async def work(worker: int) -> None:
@@ -147,12 +159,21 @@ async def _workers(
                     await call(stub, worker * calls + number if workers > 1 else number)
                 except grpc.aio.AioRpcError as exc:
                     failures += 1
-                    click.echo(f"{method} RPC failed with: {exc.code().name} ({exc.details()})", err=True)
+                    why = exc.details()
+                    if certificates is not None and exc.code() is grpc.StatusCode.UNAVAILABLE:
+                        why = await certificates.fault_of(address) or why
+                    click.echo(f"{method} RPC failed with: {exc.code().name} ({why})", err=True)
                 if pause_s:
                     await asyncio.sleep(max(0.0, pause_s - (time.monotonic() - started)))
 
         await asyncio.gather(*(work(worker) for worker in range(workers)))
     return failures
+
+
+def _channel(address: str, certificates: ClientCertificates | None) -> grpc.aio.Channel:
+    if certificates is None:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, certificates.credentials(), options=channel_options(certificates))
 
 
 def _span(message: messages.WireDuration) -> Duration:

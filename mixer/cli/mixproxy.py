@@ -19,6 +19,7 @@ from mixer.cli.envoy_config import envoy_config_command
 from mixer.cli.logs import LEVELS, set_up_logging
 from mixer.cli.options import CONTEXT, DURATION, open_store
 from mixer.cli.ports import ready_line
+from mixer.cli.tls import client_tls, client_tls_options, server_tls, server_tls_options
 from mixer.errors import MixerError
 from mixer.server.transport import TransportKind
 from proxy.client import HttpClientConfig, LocalNode, TcpClientConfig, local_node, read_config
@@ -58,6 +59,7 @@ main.add_command(envoy_config_command)
     help="Where Mixer is: host:port or unix:///path.",
 )
 @click.option("--report-mixer", default="", metavar="ADDRESS", help="Another Mixer for reports.")
+@client_tls_options("mixer")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Interface for every port; 0.0.0.0 for all.")
 @click.option(
     "--port", "-p", default=9092, show_default=True, help="gRPC, for Envoy. 0 picks a free one, here and below."
@@ -69,6 +71,7 @@ main.add_command(envoy_config_command)
     help="gRPC on host:port or unix:///path instead of --host and --port.",
 )
 @click.option("--ext-authz-http-port", type=int, help="External authorization in its HTTP form; off unless given.")
+@server_tls_options
 @click.option(
     "--monitoring-port", default=15090, show_default=True, help="HTTP: /metrics, /healthz, /readyz, /version."
 )
@@ -145,6 +148,7 @@ def run(**flags: Any) -> None:
             base_retry_wait_s=policy.base_retry_wait.seconds,
             max_retry_wait_s=policy.max_retry_wait.seconds,
             delivery=DeliveryLimits(records=flags["buffer_records"], bytes=flags["buffer_bytes"]),
+            tls=client_tls("mixer", flags, flags["mixer"], flags["report_mixer"]),
         ),
         http,
         tcp,
@@ -153,6 +157,7 @@ def run(**flags: Any) -> None:
         port=flags["port"],
         address=flags["address"],
         transport=TransportKind(flags["transport"]),
+        tls=server_tls(flags),
         ext_authz_http_port=flags["ext_authz_http_port"],
         monitoring_port=flags["monitoring_port"],
         report_headers=tuple(header.lower() for header in flags["report_headers"]),

@@ -18,13 +18,15 @@ from rich.table import Table
 
 from mixer import __version__
 from mixer.adapters.loading import AdapterLoadError, load_adapters, load_installed
-from mixer.cli.envoy import HTTP_PORT, invite_envoy
+from mixer.cli.envoy import HTTP_PORT, EnvoyGuest, invite_envoy
 from mixer.cli.logs import LEVELS, set_up_logging
 from mixer.cli.options import CONTEXT, DURATION, open_store
 from mixer.cli.ports import ready_line
+from mixer.cli.tls import server_tls, server_tls_options
 from mixer.cli.validate import validate_command
 from mixer.errors import MixerError
 from mixer.server.app import MixerServer, ServerOptions
+from mixer.server.guests import House
 from mixer.server.transport import TransportKind
 from mixer.server.workers.owner import Owner
 from mixer.server.workers.worker import run_worker
@@ -110,6 +112,7 @@ main.add_command(validate_command)
     type=click.IntRange(0, 65535),
     help="HTTP: Envoy's external authorization in its HTTP form; off unless given. The gRPC port has all of Envoy's services.",
 )
+@server_tls_options
 @click.option(
     "--config-default-namespace",
     "--configDefaultNamespace",
@@ -198,17 +201,25 @@ def server(**flags: Any) -> None:
         handler_timeout_s=flags["handler_timeout"].seconds,
         drain_s=flags["drain_timeout"].seconds,
         strict=flags["strict"],
+        tls=server_tls(flags),
         guest_ports={} if flags["ext_authz_http_port"] is None else {HTTP_PORT: flags["ext_authz_http_port"]},
         arguments=flags,
     )
     try:
         adapters = load_adapters()
-        mixer: MixerServer | Owner = MixerServer(store, adapters, options, (invite_envoy,))
+        mixer: MixerServer | Owner = MixerServer(store, adapters, options, (_invite,))
         if flags["workers"] > 1:
             mixer = Owner(store, adapters, options, workers=flags["workers"], command=_worker_command(flags))
         uvloop.run(_serve(mixer))
     except (MixerError, OSError) as exc:
         raise click.ClickException(f"cannot start: {exc}") from exc
+
+
+def _invite(house: House) -> EnvoyGuest:
+    """Envoy's services, whose own port is served like the gRPC port."""
+    guest = invite_envoy(house)
+    guest.http_server.certificates = house.certificates
+    return guest
 
 
 def _worker_command(flags: Mapping[str, Any]) -> list[str]:
@@ -224,7 +235,7 @@ def worker_command(link: int, log_level: str, log_as_json: bool) -> None:
     """One of the processes of ``mixs server --workers N``, which starts it."""
     set_up_logging(log_level, as_json=log_as_json)
     try:
-        uvloop.run(run_worker(socket.socket(fileno=link), load_adapters(), (invite_envoy,)))
+        uvloop.run(run_worker(socket.socket(fileno=link), load_adapters(), (_invite,)))
     except (MixerError, OSError) as exc:
         raise click.ClickException(f"cannot serve: {exc}") from exc
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final
+from typing import Final
 
 import grpc
 import structlog
@@ -22,12 +22,14 @@ from mixer.api.answer import CheckAnswer
 from mixer.api.codes import Code
 from mixer.api.decode import decode_report, parse_report
 from mixer.api.encode import encode_check, encode_report
-from mixer.api.messages import SERVICE_NAME, CheckResponse, QuotaParams
+from mixer.api.messages import CheckResponse, QuotaParams
 from mixer.api.wire_answer import decode_answer
 from mixer.api.words import GLOBAL_WORD_COUNT
 from mixer.attributes import ABSENT, AttributeBag, AttributeValue
 from mixer.errors import MixerCallError
+from mixer.tls import ClientCertificates, ClientTls
 from proxy.client.delivery import NOT_ENCODABLE, TOO_LARGE, TRANSIENT, DeliveryLimits, ReportDelivery
+from proxy.client.line import Line
 from proxy.mixer import CheckCall
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.remote")
@@ -37,6 +39,7 @@ FIRST_WORD_COUNT: Final = 111
 
 _UNKNOWN_WORDS: Final = "inconsistent global dictionary versions used"
 _DICTIONARY_FAULTS: Final = ("Request could not be processed due to invalid", _UNKNOWN_WORDS)
+_NOBODY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 FORWARDED: Final = "x-istio-attributes"
 
 
@@ -54,6 +57,7 @@ class RemoteOptions:
         message_bytes: No Report is larger; Mixer's own limit is 1 MiB unless told otherwise.
         forward: The value of ``x-istio-attributes`` on each call, for a proxy on the way.
         delivery: Bounds of the buffer of Reports.
+        tls: Whom to trust and what to show; None for cleartext, which a socket file has in any case.
     """
 
     check_address: str
@@ -65,6 +69,7 @@ class RemoteOptions:
     message_bytes: int = 1 << 20
     forward: str = ""
     delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
+    tls: ClientTls | None = None
 
 
 class RemoteMixer:
@@ -75,19 +80,34 @@ class RemoteMixer:
     """
 
     def __init__(self, options: RemoteOptions, *, rng: random.Random | None = None) -> None:
+        """Prepare; nothing is connected before the first call.
+
+        Raises:
+            CertificateError: The files of ``options.tls`` are not fit for use.
+        """
         self._options = options
+        self.certificates: Final = ClientCertificates(options.tls) if options.tls is not None else None
         self._rng = rng or random.Random()
-        self._check_channel = _channel(options.check_address)
+        self._checks = Line(options.check_address, self.certificates)
         same = options.report_address in ("", options.check_address)
-        self._report_channel = self._check_channel if same else _channel(options.report_address)
-        self._check: Any = self._check_channel.unary_unary(f"/{SERVICE_NAME}/Check")
-        self._report: Any = self._report_channel.unary_unary(f"/{SERVICE_NAME}/Report")
+        self._reports = self._checks if same else Line(options.report_address, self.certificates)
         self._metadata = ((FORWARDED, options.forward),) if options.forward else ()
         self._words = GLOBAL_WORD_COUNT
         self._batch_ids = (f"{prefix}{number}" for prefix in [uuid.uuid4()] for number in count())
         self.delivery: Final = ReportDelivery(self._send_report, options.delivery, rng=self._rng)
         self.check_attempts: Final[Counter[Code]] = Counter()
         self.check_retries = 0
+
+    @property
+    def tls_fault(self) -> str:
+        """Why TLS with Mixer does not come about, as it was last found; empty when it does."""
+        return self._checks.tls_fault or self._reports.tls_fault
+
+    @property
+    def tls_faults(self) -> int:
+        """How often it was found not to; by handshakes beside the calls, a few seconds apart."""
+        same = self._reports is self._checks
+        return self._checks.tls_faults + (0 if same else self._reports.tls_faults)
 
     @property
     def dictionary_words(self) -> int:
@@ -131,9 +151,9 @@ class RemoteMixer:
     async def aclose(self, grace_s: float = 0.0) -> None:
         """Deliver what is buffered for so long, drop the rest, and hang up; safe twice."""
         await self.delivery.aclose(grace_s)
-        await self._check_channel.close()
-        if self._report_channel is not self._check_channel:
-            await self._report_channel.close()
+        await self._checks.aclose()
+        if self._reports is not self._checks:
+            await self._reports.aclose()
 
     def _put(self, records: Sequence[Mapping[str, AttributeValue]]) -> None:
         """Encode records as one batch, or as several when one would be too large."""
@@ -165,12 +185,13 @@ class RemoteMixer:
         if timeout_s <= 0:
             raise MixerCallError(Code.DEADLINE_EXCEEDED, "no time is left for an attempt")
         try:
-            answer: bytes = await self._check(data, timeout=timeout_s, metadata=self._metadata)
+            answer: bytes = await self._checks.check(data, timeout=timeout_s, metadata=self._metadata)
         except aio.AioRpcError as exc:
-            error = _error(exc)
+            error = _error(exc, self._checks)
             self.check_attempts[Code(error.code)] += 1
             raise error from exc
         self.check_attempts[Code.OK] += 1
+        self._checks.worked()
         return answer
 
     async def _send_report(self, data: bytes, timeout_s: float) -> None:
@@ -188,9 +209,10 @@ class RemoteMixer:
 
     async def _attempt_report(self, data: bytes, timeout_s: float) -> None:
         try:
-            await self._report(data, timeout=timeout_s, metadata=self._metadata)
+            await self._reports.report(data, timeout=timeout_s, metadata=self._metadata)
         except aio.AioRpcError as exc:
-            raise _error(exc) from exc
+            raise _error(exc, self._reports) from exc
+        self._reports.worked()
 
     def _shrink(self) -> None:
         """Use only words that every server knows from now on; a dictionary never grows again."""
@@ -202,24 +224,6 @@ class RemoteMixer:
         """Uniform between the base and twice as much for each earlier retry; the first wait is exactly the base."""
         base = self._options.base_retry_wait_s
         return self._rng.uniform(base, max(base, min(self._options.max_retry_wait_s, base * 2**retry)))
-
-
-def _channel(address: str) -> aio.Channel:
-    return aio.insecure_channel(
-        address.removeprefix("tcp://"),
-        options=(
-            ("grpc.default_authority", "mixer"),
-            # A Mixer that comes back is found within a second.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 800),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 5_000),
-            ("grpc.max_receive_message_length", 4 << 20),
-            ("grpc.enable_retries", 0),
-            ("grpc.use_local_subchannel_pool", 1),
-        ),
-    )
 
 
 def _values(bag: AttributeBag) -> dict[str, AttributeValue]:
@@ -254,9 +258,14 @@ def _with_fewer_words(data: bytes) -> bytes | None:
     return again.SerializeToString()
 
 
-def _error(exc: aio.AioRpcError) -> MixerCallError:
+def _error(exc: aio.AioRpcError, line: Line) -> MixerCallError:
     status: grpc.StatusCode = exc.code()
-    return MixerCallError(status.value[0], exc.details() or status.name)
+    text = exc.details() or status.name
+    if status in _NOBODY:
+        line.failed()
+        if line.tls_fault:
+            text = f"TLS with {line.address}: {line.tls_fault}"
+    return MixerCallError(status.value[0], text)
 
 
 def _is_dictionary_fault(exc: MixerCallError) -> bool:
