@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -14,15 +17,41 @@ from hypothesis import strategies as st
 from mixer.server.http2.header_table import COMPILED, HeaderTable, LibraryTable, NativeTable, new_table
 
 LONGEST = 64 << 10
+FIRST_BLOCK = "8386855f106170706c69636174696f6e2f67727063"  # POST, http, /index.html, content-type application/grpc
 Make: TypeAlias = Callable[[int], HeaderTable]
-TABLES = [pytest.param(LibraryTable, id="library"), pytest.param(NativeTable, id="compiled")]
+compiled_only = pytest.mark.skipif(not COMPILED, reason="the compiled table was not built")
+TABLES = [
+    pytest.param(LibraryTable, id="library"),
+    pytest.param(NativeTable, id="compiled", marks=compiled_only),
+]
 
 each_table = pytest.mark.parametrize("make", TABLES)
 
 
-def test_the_compiled_table_is_built_and_used() -> None:
-    assert COMPILED
-    assert type(new_table(1)) is NativeTable
+def test_connections_get_the_compiled_table_where_there_is_one() -> None:
+    assert type(new_table(1)) is (NativeTable if COMPILED else LibraryTable)
+
+
+# A None in sys.modules is what an import meets where the extension was not built.
+WITHOUT = {
+    "turned off": ("1", ""),
+    "not built": ("", "import sys; sys.modules['mixer.server.http2._hpack'] = None"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("off", "prelude"), WITHOUT.values(), ids=WITHOUT)
+def test_library_reads_headers_without_the_compiled_table(off: str, prelude: str) -> None:
+    code = f"""
+{prelude}
+from mixer.server.http2.header_table import COMPILED
+from mixer.server.http2.heads import HeadDecoder
+decoder = HeadDecoder()
+print(COMPILED, type(decoder._table).__name__, decoder.decode(bytes.fromhex("{FIRST_BLOCK}")).path)
+"""
+    env = {**os.environ, "MIXER_NO_NATIVE": off}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "LibraryTable", "/index.html"]
 
 
 def outcome(table: HeaderTable, block: bytes) -> dict[bytes, bytes] | None:
@@ -144,6 +173,7 @@ names = st.sampled_from([b":path", b":authority", b"x-request-id", b"content-typ
 fields = st.lists(st.tuples(names, st.binary(max_size=60), st.booleans()), max_size=8)
 
 
+@compiled_only
 @given(st.lists(st.tuples(fields, st.booleans(), st.none() | st.integers(0, 4096)), max_size=12))
 def test_tables_agree_on_what_an_encoder_writes(
     calls: list[tuple[list[tuple[bytes, bytes, bool]], bool, int | None]],
@@ -156,6 +186,7 @@ def test_tables_agree_on_what_an_encoder_writes(
         assert compiled.decode(block) == library.decode(block) == {name: value for name, value, _ in sent}
 
 
+@compiled_only
 @given(st.lists(st.binary(max_size=80), max_size=6))
 def test_tables_agree_on_any_bytes(blocks: list[bytes]) -> None:
     compiled, library = NativeTable(LONGEST), LibraryTable(LONGEST)
@@ -166,6 +197,7 @@ def test_tables_agree_on_any_bytes(blocks: list[bytes]) -> None:
             break
 
 
+@compiled_only
 @pytest.mark.slow
 def test_tables_agree_on_spoilt_blocks() -> None:
     random_ = random.Random(7541)

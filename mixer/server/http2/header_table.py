@@ -1,17 +1,22 @@
 """What the header blocks of a connection refer to, and the reading of them: compiled, or by the library ``hpack``.
 
+The compiled one is used where it was built; setting MIXER_NO_NATIVE when the process starts turns it off.
+
 Source: RFC 7541.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Final, Protocol
 
 from hpack import Decoder, HPACKError
 
 try:
+    if os.environ.get("MIXER_NO_NATIVE"):
+        raise ImportError
     from mixer.server.http2._hpack import NativeTable
-except ImportError:  # built without a C compiler
+except ImportError:  # or built without a C compiler
     NativeTable = None  # type: ignore[assignment, misc]
 
 
