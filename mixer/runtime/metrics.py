@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from mixer import tallies
+
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _COUNTS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20)
 
@@ -50,15 +52,17 @@ class RuntimeMetrics:
             "mixer_handler_task_crashes", "Background tasks of handlers that crashed.", ("handler",)
         )
         labels = ("meshFunction", "handler", "adapter", "error")
-        self.dispatches = counter("mixer_runtime_dispatches", "Calls of handlers.", labels)
-        self.dispatch_seconds = Histogram(
+        self.dispatches = tallies.Counter(
+            "mixer_runtime_dispatches", "Calls of handlers.", labels, registry=self.registry
+        )
+        self.dispatch_seconds = tallies.Histogram(
             "mixer_runtime_dispatch_duration_seconds",
             "Duration of calls of handlers.",
             labels,
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.instances_per_request = Histogram(
+        self.instances_per_request = tallies.Histogram(
             "mixer_dispatcher_instances_per_request",
             "Instances built for a Check, or for a whole Report.",
             buckets=_COUNTS,
@@ -77,10 +81,13 @@ class RuntimeMetrics:
             "mixer_api_repeated_reports",
             "Reports that had been taken before, sent again by a proxy that missed the answer.",
         )
-        self.rpcs = counter(
-            "grpc_io_server_completed_rpcs", "RPCs answered.", ("grpc_server_method", "grpc_server_status")
+        self.rpcs = tallies.Counter(
+            "grpc_io_server_completed_rpcs",
+            "RPCs answered.",
+            ("grpc_server_method", "grpc_server_status"),
+            registry=self.registry,
         )
-        self.rpc_seconds = Histogram(
+        self.rpc_seconds = tallies.Histogram(
             "grpc_io_server_latency_seconds",
             "Time from an RPC's arrival to its answer.",
             ("grpc_server_method",),

@@ -163,12 +163,18 @@ def query_params(path: str) -> dict[str, str]:
     return found
 
 
-def _destination_ip(seen: Seen) -> bytes | Absent:
-    return ABSENT if seen.static.get("context.reporter.kind") == OUTBOUND else _ip(seen.local_ip())
+def _unless_told(
+    name: str, read: Callable[[Seen], AttributeValue | Absent]
+) -> Callable[[Seen], AttributeValue | Absent]:
+    """An address of the listener: what the operator says of the workload is better, and outbound it is another's."""
 
+    def destination(seen: Seen) -> AttributeValue | Absent:
+        static = seen.static
+        if name in static:
+            return static[name]
+        return ABSENT if static.get("context.reporter.kind") == OUTBOUND else read(seen)
 
-def _destination_port(seen: Seen) -> int | Absent:
-    return ABSENT if seen.static.get("context.reporter.kind") == OUTBOUND else seen.local_port() or ABSENT
+    return destination
 
 
 _STRING, _MAP = ValueType.STRING, ValueType.STRING_MAP
@@ -192,11 +198,11 @@ _CONNECTION: Final[Mapping[str, Source]] = {
     ),
     "destination.ip": Source(
         ValueType.IP_ADDRESS, "destination.address, unless context.reporter.kind is outbound", "x-mixer-dest",
-        _destination_ip,
+        _unless_told("destination.ip", lambda seen: _ip(seen.local_ip())),
     ),
     "destination.port": Source(
         ValueType.INT64, "destination.address, unless context.reporter.kind is outbound", "x-mixer-dest",
-        _destination_port,
+        _unless_told("destination.port", lambda seen: seen.local_port() or ABSENT),
     ),
     "connection.mtls": Source(
         ValueType.BOOL,
@@ -279,8 +285,6 @@ TCP_SOURCES: Final[Mapping[str, Source]] = MappingProxyType(
 
 _HTTP_READS: Final = {name: source.read for name, source in HTTP_SOURCES.items()}
 _TCP_READS: Final = {name: source.read for name, source in TCP_SOURCES.items()}
-_STATIC_FIRST: Final = frozenset(("destination.ip", "destination.port"))
-"""Where the address that Envoy tells is the listener's, so what the operator says is better."""
 
 
 class _Values(dict[str, AttributeValue | Absent]):
@@ -300,8 +304,6 @@ class _Values(dict[str, AttributeValue | Absent]):
             value = static.get(name, ABSENT)
             if value is ABSENT:
                 value = seen.filter_metadata(name) or ABSENT
-        elif name in _STATIC_FIRST and name in static:
-            value = static[name]
         else:
             value = read(seen)
             if value is ABSENT:

@@ -6,6 +6,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 
+from mixer import tallies
 from proxy.policy import Verdict
 
 ALLOWED, DENIED, DIRECT = "allowed", "denied", "direct"
@@ -17,7 +18,7 @@ class PolicyMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self.answers = Counter(
+        self.answers = tallies.Counter(
             "mixer_envoy_answers",
             "Verdicts given to Envoy; by_policy: true when Mixer decided, false when the fail policy did.",
             ("service", "outcome", "by_policy"),
@@ -54,5 +55,5 @@ class AnswerCounter:
         """Count a verdict."""
         directive = verdict.directive
         direct = directive is not None and directive.direct_response_code
-        outcome = DIRECT if direct else ALLOWED if verdict.ok else DENIED
+        outcome = DIRECT if direct else DENIED if verdict.code else ALLOWED
         self._counters[outcome, verdict.failed].inc()
