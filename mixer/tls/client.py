@@ -7,6 +7,7 @@ tries a handshake of its own and says in one line what is wrong.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -36,6 +37,10 @@ _ALERTS: Final = {
     "TLSV1_ALERT_PROTOCOL_VERSION": "the server speaks no version of TLS from 1.2 on",
     "UNSUPPORTED_PROTOCOL": "the server speaks no version of TLS from 1.2 on",
 }
+
+_DEMANDED: Final = "the server closes the connection after the handshake; it may demand a client certificate"
+_UNKNOWN: Final = "the server closes the connection after the handshake; it may not accept the client certificate"
+_CUT: Final = "the server closes the connection during the handshake; it may not speak TLS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +108,30 @@ class ClientCertificates:
     async def fault_of(self, address: str) -> str:
         """What TLS with a server has to complain of; empty for nothing, or when nobody listens at all."""
         host, _, port = address.removeprefix("tcp://").rpartition(":")
-        host = host.strip("[]")
+        if not port.isdecimal():
+            return ""
+        return await asyncio.to_thread(self._try, host.strip("[]"), int(port))
+
+    def _try(self, host: str, port: int) -> str:
         try:
-            context = self._context(self.renewed.current())
-            async with asyncio.timeout(_PROBE_S):
-                reader, writer = await asyncio.open_connection(
-                    host, int(port), ssl=context, server_hostname=self.server_name or host
-                )
-            try:
-                async with asyncio.timeout(_ALERT_S):
-                    await reader.read(1)
-            finally:
-                writer.transport.abort()
+            material = self.renewed.current()
+            context = self._context(material)
+            with (
+                socket.create_connection((host, port), _PROBE_S) as plain,
+                context.wrap_socket(plain, server_hostname=self.server_name or host) as secured,
+            ):
+                secured.settimeout(_ALERT_S)
+                if not secured.recv(1):  # many servers, ours among them, tell no reason
+                    return _UNKNOWN if material.chain else _DEMANDED
         except ssl.SSLCertVerificationError as exc:
             return f"the server's certificate is not accepted: {exc.verify_message.rstrip('.')}"
+        except ssl.SSLEOFError:
+            return _CUT
         except ssl.SSLError as exc:
             return _ALERTS.get(exc.reason or "", f"the handshake fails: {exc.reason or exc}")
         except ConnectionResetError:
-            return "the server closes the connection during the handshake; it may not speak TLS"
-        except (OSError, TimeoutError, ValueError, CertificateError):
+            return _CUT
+        except (OSError, ValueError, CertificateError):
             return ""
         return ""
 
