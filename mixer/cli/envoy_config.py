@@ -18,12 +18,15 @@ from mixer.cli.options import CONTEXT, DURATION
 from mixer.cli.validate import load_paths
 from mixer.errors import StoreError
 from mixer.rules.build import SnapshotBuilder
+from mixer.tls import Names
+from mixer.tls.files import Paths
 from proxy.envoy.bootstrap import (
     Direction,
     Endpoint,
     ExtAuthz,
     Listener,
     MixerAddress,
+    MixerTls,
     Protocol,
     RateLimit,
     Route,
@@ -37,6 +40,7 @@ from proxy.envoy.bootstrap import (
 )
 from proxy.envoy.bootstrap.model import TracingKind
 
+_MIXER_FLAGS: Final = Names("--mixer-cert", "--mixer-key", "--mixer-ca")
 _HEADER: Final = re.compile(r"request\.headers\[([^\[\]]+)\]")
 HEAD: Final = """\
 # Envoy configuration, written by `mixproxy envoy-config`. Check it with `envoy --mode validate -c FILE`.
@@ -118,6 +122,22 @@ ADDRESS = EndpointText()
     "--mixer-http",
     type=ADDRESS,
     help="Check over HTTP at this address (--ext-authz-http-port of mixproxy or mixs): cheaper, with fewer features.",
+)
+@click.option(
+    "--mixer-ca",
+    default="",
+    metavar="FILE",
+    help="Call --mixer and --mixer-http over TLS: authorities in PEM that they must be known by. Envoy reads the file.",
+)
+@click.option(
+    "--mixer-cert", default="", metavar="FILE", help="Certificate chain that Envoy shows to them (mutual TLS)."
+)
+@click.option("--mixer-key", default="", metavar="FILE", help="Its private key.")
+@click.option(
+    "--mixer-server-name",
+    default="",
+    metavar="NAME",
+    help="DNS name, IP address or URI that their certificate must have; by default the host of the address.",
 )
 @click.option(
     "--protocol", type=click.Choice([each.value for each in Protocol]), default=Protocol.HTTP.value, show_default=True
@@ -241,7 +261,7 @@ def _sidecar(flags: dict[str, Any]) -> Sidecar:
     return Sidecar(
         node_id=flags["node_id"] or name,
         node_cluster=name,
-        mixer=MixerAddress(flags["mixer"], flags["mixer_http"]),
+        mixer=MixerAddress(flags["mixer"], flags["mixer_http"], _mixer_tls(flags)),
         listeners=(listener,),
         upstreams=(Upstream("service", flags["upstream"], flags["upstream_http2"], uid=flags["uid"]),),
         admin=flags["admin"],
@@ -257,6 +277,19 @@ def _sidecar(flags: dict[str, Any]) -> Sidecar:
         logged_response_headers=response,
         edge=flags["edge"],
     )
+
+
+def _mixer_tls(flags: dict[str, Any]) -> MixerTls | None:
+    ca, certificate, key, name = (flags[f"mixer_{part}"] for part in ("ca", "cert", "key", "server_name"))
+    for fault in Paths(certificate, key, ca, _MIXER_FLAGS).faults():
+        raise click.UsageError(fault)
+    if not ca:
+        if certificate or name:
+            raise click.UsageError(f"{'--mixer-cert' if certificate else '--mixer-server-name'} needs --mixer-ca")
+        return None
+    if flags["mixer"].path and (flags["mixer_http"] is None or flags["mixer_http"].path):
+        raise click.UsageError("--mixer-ca has nothing to protect: a Unix socket stays cleartext")
+    return MixerTls(ca, certificate, key, name)
 
 
 def _attributes(flags: dict[str, Any], direction: Direction) -> dict[str, str]:

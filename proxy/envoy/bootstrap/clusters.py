@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any, Final
 
-from proxy.envoy.bootstrap.model import Endpoint, Sidecar, Tls, TracingKind, Upstream
+from proxy.envoy.bootstrap.model import Endpoint, MixerTls, Sidecar, Tls, TracingKind, Upstream
 from proxy.envoy.bootstrap.text import Note
 
 CHECK: Final = "mixer_check"
@@ -33,12 +34,13 @@ def clusters(sidecar: Sidecar) -> list[Any]:
     found: list[Any] = [
         Note(
             "Checks and rate limits. They wait for their answer, so their connection is not shared with reports.",
-            _mixer(CHECK, mixer.grpc),
+            _mixer(CHECK, mixer.grpc, mixer.tls),
         ),
-        Note("Reports.", _mixer(REPORT, mixer.grpc)),
+        Note("Reports.", _mixer(REPORT, mixer.grpc, mixer.tls)),
     ]
     if mixer.http is not None:
-        found.append(Note("Checks in their HTTP form.", _cluster(CHECK_HTTP, mixer.http) | _breakers()))
+        http = _cluster(CHECK_HTTP, mixer.http) | _breakers() | _mixer_tls(mixer.http, mixer.tls)
+        found.append(Note("Checks in their HTTP form.", http))
     found += (_upstream(upstream) for upstream in sidecar.upstreams)
     if sidecar.tracing is not None:
         grpc = sidecar.tracing.kind is TracingKind.OTLP
@@ -83,8 +85,47 @@ def _breakers() -> dict[str, Any]:
     }
 
 
-def _mixer(name: str, endpoint: Endpoint) -> dict[str, Any]:
-    return _cluster(name, endpoint) | _http2(keepalive=True) | _breakers()
+def _mixer(name: str, endpoint: Endpoint, tls: MixerTls | None) -> dict[str, Any]:
+    return _cluster(name, endpoint) | _http2(keepalive=True) | _breakers() | _mixer_tls(endpoint, tls, alpn="h2")
+
+
+def _mixer_tls(endpoint: Endpoint, tls: MixerTls | None, *, alpn: str = "http/1.1") -> dict[str, Any]:
+    if tls is None or endpoint.path:
+        return {}
+    name = tls.server_name or endpoint.host
+    kind = _name_kind(name)
+    context: dict[str, Any] = {
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "validation_context": {
+            "trusted_ca": {"filename": tls.authority},
+            "match_typed_subject_alt_names": Note(
+                "Without a name any certificate of the authority would do.",
+                [{"san_type": kind, "matcher": {"exact": name}}],
+            ),
+        },
+        "alpn_protocols": [alpn],
+    }
+    if tls.certificate:
+        context["tls_certificates"] = Note("Mixer asks who calls: mutual TLS.", [_pair(tls.certificate, tls.key)])
+    upstream: dict[str, Any] = {"@type": f"{TYPE}.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}
+    if kind == "DNS":
+        upstream["sni"] = name
+    return {
+        "transport_socket": Note(
+            "Mixer is called over TLS. Envoy reads these files at its start; give them by SDS where they are renewed.",
+            {"name": "envoy.transport_sockets.tls", "typed_config": upstream | {"common_tls_context": context}},
+        )
+    }
+
+
+def _name_kind(name: str) -> str:
+    if "://" in name:
+        return "URI"
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "DNS"
+    return "IP_ADDRESS"
 
 
 def _upstream(upstream: Upstream) -> dict[str, Any]:
@@ -108,8 +149,10 @@ def _upstream(upstream: Upstream) -> dict[str, Any]:
 def common_tls(tls: Tls) -> dict[str, Any]:
     """``CommonTlsContext`` of an identity."""
     return {
-        "tls_certificates": [
-            {"certificate_chain": {"filename": tls.certificate}, "private_key": {"filename": tls.key}}
-        ],
+        "tls_certificates": [_pair(tls.certificate, tls.key)],
         "validation_context": {"trusted_ca": {"filename": tls.authority}},
     }
+
+
+def _pair(certificate: str, key: str) -> dict[str, Any]:
+    return {"certificate_chain": {"filename": certificate}, "private_key": {"filename": key}}

@@ -131,11 +131,35 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class MixerTls:
+    """How Envoy calls Mixer over TLS.
+
+    Attributes:
+        authority: File of the authorities that Mixer must be known by.
+        certificate: File of the certificate chain to show; empty for none.
+        key: File of its key.
+        server_name: DNS name, IP address or URI that Mixer's certificate must have; empty for the host of the address.
+    """
+
+    authority: str
+    certificate: str = ""
+    key: str = ""
+    server_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MixerAddress:
-    """Where Mixer's services are: ``grpc`` for all three, ``http`` for external authorization in its HTTP form."""
+    """Where Mixer's services are.
+
+    Attributes:
+        grpc: For all three.
+        http: For external authorization in its HTTP form.
+        tls: How both are called; None for cleartext, which a socket file has in any case.
+    """
 
     grpc: Endpoint
     http: Endpoint | None = None
+    tls: MixerTls | None = None
 
 
 @dataclass(frozen=True, slots=True)
