@@ -317,6 +317,8 @@ class Dispatcher:
             return QuotaResult(status=Status(failures[0].code, text))
         if not results:
             return QuotaResult(request.amount, DEFAULT_VALID_DURATION)
+        if len(results) == 1 and results[0][1].status.ok:
+            return results[0][1]
         return combine_quotas(results)
 
     def _prepare(

@@ -50,7 +50,8 @@ def encode_check_response(verdict: Verdict, asked: Asked, record: CheckRecord) -
     metadata, fits = record_bytes(record)
     left_out: list[str] = [] if fits else ["attributes_too_large"]
     tail = _METADATA_TAG + sized(metadata)
-    if verdict.ok and verdict.directive is None and not verdict.quotas and not (asked.forward or asked.forwarded):
+    says_nothing = verdict.directive is None and not verdict.quotas and not asked.forward and not asked.forwarded
+    if says_nothing and not verdict.code:
         return _PLAIN_OK + tail, left_out
     response = CheckResponse()
     reply = local_reply(verdict)

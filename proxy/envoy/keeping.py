@@ -13,6 +13,10 @@ _ALL: Final = Wanted({name: None for name in {**HTTP_SOURCES, **TCP_SOURCES} if 
 """Kept when nobody says what is read; of headers, the log's own have to do then."""
 
 
+_MAPS: Final = (dict, Mapping)
+"""A dict is known by its type, before the slower question whether it is a mapping."""
+
+
 class Keeper:
     """Picks the attributes; what there is to pick is worked out once for each configuration."""
 
@@ -61,7 +65,7 @@ class Keeper:
             value = bag.peek(name)
             if value is ABSENT:
                 continue
-            if keys is not None and isinstance(value, Mapping):
+            if keys is not None and isinstance(value, _MAPS):
                 if entries := {key: value[key] for key in keys if key in value}:
                     kept[name] = entries
             else:
