@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -19,7 +20,7 @@ from mixer.tls import ClientCertificates, channel_options
 log: structlog.stdlib.BoundLogger = structlog.get_logger("proxy.client.line")
 
 RETIRE_S: Final = 30.0
-"""Calls in progress on a channel whose certificates are out of date may take so long."""
+"""A channel whose certificates are out of date is closed so long after: then no call is in progress on it."""
 
 ASK_AGAIN_S: Final = 5.0
 """Pause between two handshakes that find out why calls fail."""
@@ -53,7 +54,8 @@ class Line:
         self.address: Final = address.removeprefix("tcp://")
         self._certificates = None if address.startswith("unix:") else certificates
         self._loop = asyncio.get_running_loop()
-        self._retired: dict[asyncio.Task[None], aio.Channel] = {}
+        self._retired: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
         self._finding: asyncio.Task[None] | None = None
         self._find_at = self._tell_at = 0.0
         self.tls_fault = ""
@@ -94,9 +96,15 @@ class Line:
         former = self._channel
         self._open()
         self._find_at = 0.0
-        closing = self._loop.create_task(former.close(RETIRE_S), name="retire a channel")
-        self._retired[closing] = former
-        closing.add_done_callback(lambda task: self._retired.pop(task, None))
+        retiring = self._loop.create_task(self._retire(former), name="retire a channel")
+        self._retired.add(retiring)
+        retiring.add_done_callback(self._retired.discard)
+
+    async def _retire(self, channel: aio.Channel) -> None:
+        # Its own grace period cannot be cut short: what waits for calls would be left behind.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), RETIRE_S)
+        await channel.close(None)
 
     def failed(self) -> None:
         """A call found nobody: find out whether TLS is to blame."""
@@ -131,8 +139,6 @@ class Line:
         if self._finding is not None:
             self._finding.cancel()
             await asyncio.gather(self._finding, return_exceptions=True)
-        for closing, channel in list(self._retired.items()):
-            closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
-            await channel.close(None)
+        self._closing.set()
+        await asyncio.gather(*self._retired)
         await self._channel.close(None)

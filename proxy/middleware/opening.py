@@ -16,6 +16,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from mixer.attributes import AttributeValue
+from mixer.tls import ClientTls
 from proxy.client.bindings import SpecIndex
 from proxy.client.config import (
     FailPolicy,
@@ -64,6 +65,7 @@ async def mixer_client(
     specs: SpecIndex | None = None,
     registry: CollectorRegistry | None = None,
     delivery: DeliveryLimits | None = None,
+    tls: ClientTls | None = None,
     grace_s: float = 5.0,
 ) -> AsyncIterator[SidecarClient]:
     """A client of the Mixer at an address, for as long as the context lasts; it opens whether Mixer is there or not.
@@ -76,7 +78,11 @@ async def mixer_client(
         specs: Quota and API specs that bindings give to services.
         registry: Where the client's counters are scraped.
         delivery: Bounds of the buffer of reports.
+        tls: Whom to trust and what to show, as `mixer.tls.ClientTls`; None for cleartext.
         grace_s: How long reports that wait may take at the end; what is left then is dropped, and counted.
+
+    Raises:
+        CertificateError: The files of ``tls`` are not fit for use.
     """
     config = one_service() if config is None else config
     policy = config.transport.network_fail_policy
@@ -89,6 +95,7 @@ async def mixer_client(
             base_retry_wait_s=policy.base_retry_wait.seconds,
             max_retry_wait_s=policy.max_retry_wait.seconds,
             delivery=delivery or DeliveryLimits(),
+            tls=tls,
         )
     )
     client = SidecarClient(remote, config, specs=specs, node=node, registry=registry)

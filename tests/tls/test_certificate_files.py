@@ -33,6 +33,11 @@ def locked(path: Path) -> None:
     path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
 
 
+def replaced_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -54,7 +59,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "a.key", lambda p: p.write_bytes((p.parent / "b.key").read_bytes()),
         "key {}/a.key: not the key of the certificate in certificate {}/a.pem",
     ),
-    "folder": ("a.pem", lambda p: (p.unlink(), p.mkdir()), "certificate {}/a.pem: Is a directory"),
+    "folder": ("a.pem", replaced_by_folder, "certificate {}/a.pem: Is a directory"),
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from proxy.envoy.bootstrap import (
     ExtAuthz,
     Listener,
     MixerAddress,
+    MixerTls,
     Protocol,
     RateLimit,
     Route,
@@ -92,6 +93,25 @@ def test_envoy_accepts_identities_on_both_sides(tmp_path: Path) -> None:
     )
 
     assert validated(to_yaml(bootstrap(sidecar)), tmp_path) == ""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", ["", "mixer.example", "spiffe://cluster.local/ns/istio-system/sa/mixer"])
+def test_envoy_accepts_mixer_over_tls(tmp_path: Path, name: str) -> None:
+    identity = Authority().issue(tmp_path / "identity", "envoy.example")
+    tls = MixerTls(identity.authority, identity.certificate, identity.key, name)
+    mixer = MixerAddress(Endpoint("127.0.0.1", 9091), Endpoint("localhost", 9092), tls)
+
+    assert validated(to_yaml(bootstrap(replace(PLAIN, mixer=mixer))), tmp_path) == ""
+    bare = replace(mixer, tls=MixerTls(identity.authority, server_name=name))
+    assert validated(to_yaml(bootstrap(replace(PLAIN, mixer=bare))), tmp_path) == ""
+
+
+def test_sockets_are_called_in_cleartext() -> None:
+    mixer = MixerAddress(Endpoint(path="/run/m.sock"), Endpoint("localhost", 9092), MixerTls("ca.pem"))
+    clusters = plain(bootstrap(replace(PLAIN, mixer=mixer)))["static_resources"]["clusters"]
+
+    assert [c["name"] for c in clusters if "transport_socket" in c] == ["mixer_check_http"]
 
 
 @pytest.mark.parametrize("edge", [False, True])
