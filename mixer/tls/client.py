@@ -18,6 +18,7 @@ import grpc
 
 from mixer.errors import CertificateError
 from mixer.tls.files import CLIENT_NAMES, Material, Names, Paths, load_into, read, system_roots
+from mixer.tls.handshakes import Refusals
 from mixer.tls.renewal import Renewed
 from mixer.tls.server import HTTP2
 
@@ -73,6 +74,7 @@ class ClientCertificates:
         """
         self.server_name: Final = tls.server_name
         self._paths = Paths(tls.certificate, tls.key, tls.ca, tls.names)
+        self.refusals: Final = Refusals()
         self._system = b"" if tls.ca else system_roots()
         if not tls.ca and not self._system:
             raise CertificateError(f"this machine has no file of authorities to trust; give {tls.names.authorities}")

@@ -7,15 +7,19 @@ belongs.
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from mixer.errors import CertificateError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("mixer.tls")
 
 
 class Names(NamedTuple):
@@ -100,6 +104,10 @@ def read(paths: Paths) -> Material:
                 f"{names.key} {paths.key}: not the key of the certificate in {names.certificate} {paths.certificate}"
             )
         not_after_s = leaf.not_valid_after_utc.timestamp()
+        if not_after_s < time.time():
+            log.warning(
+                "certificate_has_expired", certificate=paths.certificate, not_after=str(leaf.not_valid_after_utc)
+            )
     return Material(chain, key, authorities, not_after_s)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mixer.tls.handshakes import Refusals
 from mixer.tls.renewal import Renewed
 
 
@@ -17,6 +18,11 @@ class Certified(Protocol):
     @property
     def renewed(self) -> Renewed[Any]:
         """The files and what became of them."""
+        ...
+
+    @property
+    def refusals(self) -> Refusals:
+        """Handshakes that failed."""
         ...
 
     @property
@@ -46,6 +52,11 @@ class TlsCollector(Collector):
             "When the certificate in use ends, as a Unix time.",
             labels=labels,
         )
+        refused = CounterMetricFamily(
+            "mixer_tls_handshakes_refused",
+            "Handshakes that failed, of Mixer's own HTTP/2 and of checks over HTTP; grpcio counts none.",
+            labels=("side", "reason"),
+        )
         for side, certified in self._sides.items():
             not_after_s, renewed = certified.not_after_s, certified.renewed
             renewals.add_metric((side,), renewed.renewals)
@@ -53,4 +64,6 @@ class TlsCollector(Collector):
             stale.add_metric((side,), float(bool(renewed.fault)))
             if not_after_s:
                 end.add_metric((side,), not_after_s)
-        return renewals, failures, stale, end
+            for reason, count in sorted(certified.refusals.counts.items()):
+                refused.add_metric((side, reason), count)
+        return renewals, failures, stale, end, refused

@@ -11,6 +11,7 @@ from typing import Any, Final
 import grpc
 
 from mixer.tls.files import SERVER_NAMES, Material, Names, Paths, load_into, read
+from mixer.tls.handshakes import Refusals
 from mixer.tls.renewal import Renewed
 
 HTTP2: Final = "h2"
@@ -58,6 +59,7 @@ class ServerCertificates:
         """
         self._paths = Paths(tls.certificate, tls.key, tls.client_ca, tls.names)
         self._mutual = bool(tls.client_ca)
+        self.refusals: Final = Refusals()
         self.renewed: Final = Renewed(self._paths, self._make, monotonic)
 
     def _make(self) -> _Served:
@@ -68,6 +70,7 @@ class ServerCertificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols([alpn])
+        self.refusals.watch(context)
         load_into(context, self._paths, material)
         if self._mutual:
             context.verify_mode = ssl.CERT_REQUIRED

@@ -155,6 +155,12 @@ def test_verdict_comes_through_and_renewals_are_followed(world: World) -> None:
     assert "it may demand a client certificate" in refused.stderr
     assert "PERMISSION_DENIED" in world.mixc(mixs, *world.shown()).stdout
 
+    world.mixc(mixproxy)
+    counted = 'mixer_tls_handshakes_refused_total{reason="no_certificate",side="server"}'
+    page = mixproxy.page("monitoring-port", "/metrics")
+    assert sum_of(page, counted.partition("{")[0]) > 0
+    assert counted in page
+
     before = world.on_disk()
     for pair, names in ((world.server, ["mixer.example", "127.0.0.1"]), (world.client, ["proxy.example"])):
         world.authority.issue(pair.certificate.stem, names)

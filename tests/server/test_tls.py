@@ -17,6 +17,7 @@ from mixer.api.rpc import Methods
 from mixer.server.methods import Transport
 from mixer.server.transport import TransportKind, new_transport
 from mixer.tls import ClientCertificates, ClientTls, ServerCertificates, ServerTls, channel_options
+from mixer.tls.handshakes import NO_CERTIFICATE, NOT_ACCEPTED, NOT_TLS
 from mixer.tls.renewal import LOOK_AGAIN_S
 from proxy.envoy.http1 import Answer, HttpServer, Request
 from tests.certificates import Authority
@@ -36,7 +37,7 @@ class Served:
     """A transport that echoes, its authority, and another one that nobody knows."""
 
     def __init__(self, folder: Path, kind: TransportKind, *, mutual: bool = True) -> None:
-        self.folder = folder
+        self.folder, self.kind = folder, kind
         self.authority, self.stranger = Authority(folder), Authority(folder, "stranger")
         self.pair = self.authority.issue("server", ["localhost", "127.0.0.1"])
         self.clock = Clock()
@@ -120,20 +121,20 @@ async def test_call_passes_without_a_certificate_when_none_is_demanded(serve: Se
     assert await served.call(served.client(None)) == b"hello"
 
 
-REFUSED: dict[str, tuple[Callable[[Served], ClientCertificates | None], tuple[str, ...]]] = {
-    "no certificate": (lambda s: s.client(None), (f"{CLOSED} demand a client certificate",)),
+REFUSED: dict[str, tuple[Callable[[Served], ClientCertificates], str, tuple[str, ...]]] = {
+    "no certificate": (lambda s: s.client(None), NO_CERTIFICATE, (f"{CLOSED} demand a client certificate",)),
     "a stranger's certificate": (
-        lambda s: s.client(s.stranger), (f"{CLOSED} not accept the client certificate",),
+        lambda s: s.client(s.stranger), NOT_ACCEPTED, (f"{CLOSED} not accept the client certificate",),
     ),
     "server is a stranger": (
-        lambda s: s.client(s.authority, ca=s.stranger),
+        lambda s: s.client(s.authority, ca=s.stranger), "",
         (
             "the server's certificate is not accepted: unable to get local issuer certificate",
             "the server's certificate is not accepted: self-signed certificate in certificate chain",
         ),
     ),
     "server has another name": (
-        lambda s: s.client(s.authority, name="mixer.example"),
+        lambda s: s.client(s.authority, name="mixer.example"), "",
         (
             "the server's certificate is not accepted: "
             "Hostname mismatch, certificate is not valid for 'mixer.example'",
@@ -142,9 +143,9 @@ REFUSED: dict[str, tuple[Callable[[Served], ClientCertificates | None], tuple[st
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("client", "faults"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("client", "reason", "faults"), REFUSED.values(), ids=REFUSED)
 async def test_call_is_refused_and_the_client_can_say_why(
-    serve: Serve, client: Callable[[Served], ClientCertificates], faults: tuple[str, ...]
+    serve: Serve, client: Callable[[Served], ClientCertificates], reason: str, faults: tuple[str, ...]
 ) -> None:
     served = await serve()
     who = client(served)
@@ -153,6 +154,10 @@ async def test_call_is_refused_and_the_client_can_say_why(
         await served.call(who)
 
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    if served.kind is TransportKind.HTTP2:
+        assert set(served.certificates.refusals.counts) == (
+            {reason} if reason else set()
+        )  # callers that turn away say so themselves
     assert await who.fault_of(f"127.0.0.1:{served.port}") in faults
 
 
@@ -163,6 +168,8 @@ async def test_call_in_cleartext_is_refused(serve: Serve) -> None:
         await served.call(None)
 
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    if served.kind is TransportKind.HTTP2:
+        assert set(served.certificates.refusals.counts) == {NOT_TLS}
 
 
 async def test_client_finds_no_fault_with_who_serves_it_or_with_nobody(serve: Serve) -> None:
@@ -237,8 +244,7 @@ async def test_versions_from_tls_1_2_on_are_spoken(serve: Serve, version: ssl.TL
 
 async def test_socket_file_stays_cleartext(serve: Serve, tmp_path: Path) -> None:
     served = await serve()
-    kind = TransportKind.HTTP2 if "http2" in type(served.transport).__name__.lower() else TransportKind.GRPC
-    beside = new_transport(kind, Methods({ECHO: _echo}, {}), certificates=served.certificates)
+    beside = new_transport(served.kind, Methods({ECHO: _echo}, {}), certificates=served.certificates)
     path = f"unix://{tmp_path}/m.sock"
     await beside.bind(path)
     await beside.start()
