@@ -14,6 +14,7 @@ from mixer.api.rpc import ServiceError
 from mixer.errors import (
     AdapterError,
     BackendUnavailableError,
+    CertificateError,
     EvalError,
     ExprError,
     MixerCallError,
@@ -32,6 +33,7 @@ CODES: Mapping[type[MixerError], Code] = MappingProxyType(
         AdapterError: Code.INTERNAL,
         BackendUnavailableError: Code.UNAVAILABLE,
         AdapterLoadError: Code.INTERNAL,
+        CertificateError: Code.INTERNAL,
         EvalError: Code.INTERNAL,
         MixerCallError: Code.UNAVAILABLE,
         ExprError: Code.INTERNAL,
