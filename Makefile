@@ -48,8 +48,9 @@ stubs: $(STAMP) ## generate mixer/api/gen from the .proto sources
 docs: $(STAMP) ## write the tables of docs/reference from the code
 	$(BIN)/python -m docs.generate_reference
 
-fuzz: $(STAMP) ## fuzz the decoder and the parser for a minute each
+fuzz: $(STAMP) ## fuzz the decoders of requests and of header blocks for a minute each
 	$(BIN)/python -m tests.api.fuzz_decode --seconds 60
+	$(BIN)/python -m tests.server.fuzz_header_table --seconds 60
 
 clean: ## remove what was installed and cached
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_FLAGS = [
+FLAGS = [
     "-O1",
     "-g",
     "-fno-omit-frame-pointer",
@@ -25,7 +25,7 @@ _FLAGS = [
     "-fno-sanitize-recover=undefined",
     "-fno-wrapv",
 ]
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 # A package's folder comes first among those in which its modules are looked for, so ours is put before it.
 _RUN = """
 import sys
@@ -42,7 +42,7 @@ mixer.api.__path__.insert(0, sys.argv[1])
 """
 
 
-def _runtimes() -> list[str]:
+def runtimes_of_sanitizers() -> list[str]:
     """The runtime libraries of the sanitizers, which must be loaded before Python itself."""
     found = []
     for name in ("libasan.so", "libubsan.so"):
@@ -60,13 +60,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns())
     args = parser.parse_args()
     try:
-        runtimes = _runtimes()
+        runtimes = runtimes_of_sanitizers()
         from hatch_build import REQUESTS, compile_native
     except (ImportError, OSError, subprocess.CalledProcessError) as exc:
         print(f"the sanitizers or the build tools are missing: {exc}", file=sys.stderr)
         return 77
     with tempfile.TemporaryDirectory() as folder:
-        compile_native(_ROOT, REQUESTS, Path(folder), _FLAGS)
+        compile_native(ROOT, REQUESTS, Path(folder), FLAGS)
         environment = {
             **os.environ,
             "LD_PRELOAD": " ".join(runtimes),
@@ -77,7 +77,7 @@ def main() -> int:
         environment.pop("MIXER_NO_NATIVE", None)
         options = ["--seconds", str(args.seconds), "--seed", str(args.seed)]
         command = [sys.executable, "-c", _PRELUDE + _RUN, folder, *options]
-        done = subprocess.run(command, cwd=_ROOT, env=environment, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     return 1 if done.returncode else 0
 
 

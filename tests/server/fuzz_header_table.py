@@ -29,7 +29,7 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
 from mixer.server.http2.header_table import HeaderTable, LibraryTable, NativeTable
 from tests.api.fuzz_decode import damaged
-from tests.api.fuzz_sanitized import _FLAGS, _ROOT, _runtimes
+from tests.api.fuzz_sanitized import FLAGS, ROOT, runtimes_of_sanitizers
 
 BLOCKS = 12
 """Of a connection, if no fault ends it."""
@@ -162,13 +162,13 @@ def fuzz(seed: int, *, seconds: float = math.inf, most: float = math.inf) -> Fin
 
 def _sanitized(options: list[str]) -> int:
     try:
-        runtimes = _runtimes()
+        runtimes = runtimes_of_sanitizers()
         from hatch_build import HEADERS, compile_native
     except (ImportError, OSError, subprocess.CalledProcessError) as exc:
         print(f"the sanitizers or the build tools are missing: {exc}", file=sys.stderr)
         return 77
     with tempfile.TemporaryDirectory() as folder:
-        library = compile_native(_ROOT, HEADERS, Path(folder), _FLAGS)
+        library = compile_native(ROOT, HEADERS, Path(folder), FLAGS)
         environment = {
             **os.environ,
             "LD_PRELOAD": " ".join(runtimes),
@@ -178,7 +178,7 @@ def _sanitized(options: list[str]) -> int:
         }
         environment.pop("MIXER_NO_NATIVE", None)
         command = [sys.executable, "-c", _RUN, str(library), *options]
-        return 1 if subprocess.run(command, cwd=_ROOT, env=environment, check=False).returncode else 0
+        return 1 if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode else 0
 
 
 def main() -> int:
