@@ -291,7 +291,9 @@ def test_specs_follow_the_store(tmp_path: Path, wait_until: Callable[[Callable[[
         wait_until(lambda: running.check(service_host="limited.default.svc.cluster.local").status.code == 8)
         (folder / "specs.yaml").write_text(SPECS.replace("charge: 1", "charge: -1"))
         wait_until(lambda: 'mixer_proxy_config_problems{kind="QuotaSpec",severity="error"} 1.0' in running.metrics())
-        assert running.check(service_host="limited.default.svc.cluster.local").status.code == 0
+        assert running.check(service_host="limited.default.svc.cluster.local").status.code == 8
+        (folder / "specs.yaml").unlink()
+        wait_until(lambda: running.check(service_host="limited.default.svc.cluster.local").status.code == 0)
     finally:
         running.close()
 
