@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import Final
+from typing import Final, cast
+
+from prometheus_client import Counter, Gauge
 
 from mixer.adapters.base import CheckResult, Code, Env, Handler, Status
 from mixer.adapters.listchecker.entries import EntryList, ListSyntaxError, UnusableValueError, make_list, read_entries
@@ -16,6 +18,30 @@ from mixer.templates.listentry import ListEntryInstance
 
 _READ_AT_ONCE: Final = 1 << 16
 """Bodies up to that many bytes are read on the event loop, larger ones in a thread."""
+_METRICS: Final = "metrics"
+
+
+class ListMetrics:
+    """The metrics of all handlers that fetch their lists; one object for each process."""
+
+    def __init__(self, env: Env) -> None:
+        label = ("handler",)
+        self.fetches = Counter(
+            "mixer_listchecker_fetches", "Fetches of lists by their end.", (*label, "outcome"), registry=env.metrics
+        )
+        self.stale = Gauge(
+            "mixer_listchecker_list_stale",
+            "1 while the list cannot be fetched, or is wrong.",
+            label,
+            registry=env.metrics,
+        )
+
+    @classmethod
+    def of(cls, env: Env) -> ListMetrics:
+        """The process's metrics; made by the first handler that asks."""
+        if _METRICS not in env.shared:
+            env.shared[_METRICS] = cls(env)
+        return cast(ListMetrics, env.shared[_METRICS])
 
 
 class ListHandler(Handler):
@@ -37,6 +63,10 @@ class ListHandler(Handler):
         self._refresher: asyncio.Task[None] | None = None
         self._closed = False
         self._yes = self._answer(Code.OK, "")
+        if source is not None:
+            metrics = ListMetrics.of(env)
+            self._good, self._bad = (metrics.fetches.labels(env.handler, end) for end in ("success", "failure"))
+            self._stale = metrics.stale.labels(env.handler)
 
     def handle_check(self, instance: ListEntryInstance, /) -> CheckResult:
         """Look the value up: a text, or the bytes of an address.
@@ -78,6 +108,10 @@ class ListHandler(Handler):
         except ListSyntaxError as exc:
             self._fail(f"{self._source}: {exc}")
         else:
+            self._good.inc()
+            self._stale.set(0)
+            if self._failure:
+                self._env.log.info("list_fetched_again")
             self._failure = ""
             self._expires_s = self._env.clock.monotonic() + self._params.ttl.seconds
 
@@ -91,8 +125,12 @@ class ListHandler(Handler):
         return make_list(kind, [*read_entries(kind, body), *self._params.overrides])
 
     def _fail(self, reason: str) -> None:
+        self._bad.inc()
+        self._stale.set(1)
+        # A URL that is away is away for many fetches: the log has the first, and each other reason; the counter all.
+        if reason != self._failure:
+            self._env.log.warning("list_fetch_failed", reason=reason, has_list=self._list is not None)
         self._failure = reason
-        self._env.log.warning("list_fetch_failed", reason=reason, has_list=self._list is not None)
 
     async def keep_fresh(self) -> None:
         """Fetch at every interval, and drop the list when its time is over; runs until `aclose`."""

@@ -231,6 +231,32 @@ async def test_a_fetch_under_way_decides_about_a_list_whose_time_is_over():
     await handler.aclose()
 
 
+async def test_an_outage_is_logged_once_and_counted_to_its_end():
+    env, source = RecordingEnv(), PlayedSource(b"a")
+    handler = await running(source, env, refreshInterval="1s", ttl="1h")
+
+    def metrics():
+        names = ("mixer_listchecker_fetches_total", "mixer_listchecker_list_stale")
+        good, bad = (
+            env.metrics.get_sample_value(names[0], {"handler": "test.istio-system", "outcome": outcome})
+            for outcome in ("success", "failure")
+        )
+        return good, bad, env.metrics.get_sample_value(names[1], {"handler": "test.istio-system"})
+
+    for source.body in (DOWN, BackendUnavailableError("http://lists/ did not answer in 5 s")):
+        await env.clock.advance(10)
+    assert metrics() == (1, 20, 1)
+    source.body = b"a"
+    await env.clock.advance(10)
+    assert metrics() == (11, 20, 0)
+    assert [(line["log_level"], line["event"], line.get("reason")) for line in env.logged] == [
+        ("warning", "list_fetch_failed", "http://lists/ answers 500"),
+        ("warning", "list_fetch_failed", "http://lists/ did not answer in 5 s"),
+        ("info", "list_fetched_again", None),
+    ]
+    await handler.aclose()
+
+
 async def test_a_large_list_is_read_as_well():
     source = PlayedSource(b"\n".join(b"entry-%d" % n for n in range(10_000)))
     handler = fetched(source, RecordingEnv())
